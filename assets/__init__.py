@@ -1,0 +1,1 @@
+"""SQLMesh models as Dagster assets: manifest, definitions, the shared execution, its ledger."""

@@ -1,0 +1,196 @@
+"""One call into SQLMesh's scheduler, which evaluates a set of models.
+
+The only module that makes SQLMesh evaluate anything. Runs in one thread from beginning to end,
+because a SQLMesh context may not move between threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
+
+from ..config.errors import DatabaseLocked, EnvironmentNotFound
+from ..config.settings import AutomationSettings
+from .lease import lease
+from .project import duckdb_files, naming_failures, open_context
+from .recorder import Recorder
+from .scheduler import RecordingConsole, RecordingScheduler, ancestors
+
+if TYPE_CHECKING:
+    from sqlmesh.core.context import Context
+    from sqlmesh.core.environment import Environment
+
+_OPEN_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class ExecutionRequest:
+    """What one execution is to do.
+
+    Attributes:
+        selected: ``fqn`` of the models and standalone audits whose outcome is wanted.
+        at: The moment for which it is done, aware; crons that elapsed by then count.
+        cancelled: Asked before every batch; true stops the execution there.
+        say: Writes a line to the run's log.
+    """
+
+    selected: frozenset[str]
+    at: datetime
+    cancelled: Callable[[], bool]
+    say: Callable[[str], None]
+
+
+def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: Recorder) -> None:
+    """Evaluates the selected models and the upstream models that miss intervals, as SQLMesh does.
+
+    Waits for the databases, and for a plan that is being applied. A plan that changes the
+    environment on the way makes SQLMesh begin anew with what is left.
+
+    Raises:
+        EnvironmentNotFound: The environment has never been planned.
+        Unavailable: A database stays locked or is out of reach.
+        ConfigurationError: The project cannot be opened.
+        SQLMeshError: SQLMesh gave up before evaluating anything, for example on a signal's error.
+    """
+    with (
+        open_context(settings, load=False) as context,
+        lease(
+            duckdb_files(context),
+            timeout_seconds=settings.lease_timeout_seconds,
+            waiting=request.say,
+            given_up=request.cancelled,
+        ),
+    ):
+        try:
+            # Custom materializations come from the project's files even when models do not.
+            context._load_materializations()
+            failed: set[str] = set()
+            while not _run(context, settings, request, recorder, failed):
+                request.say("A plan changed the environment: SQLMesh begins anew with what is left")
+        finally:
+            # Before the lease is: whoever gets it next opens the same files.
+            context.close()
+
+
+def _run(
+    context: Context,
+    settings: AutomationSettings,
+    request: ExecutionRequest,
+    recorder: Recorder,
+    failed: set[str],
+) -> bool:
+    """Runs SQLMesh's scheduler once, and adds the models that failed to ``failed``.
+
+    Returns:
+        Whether it came to its end; false when a plan changed the environment on the way.
+    """
+    environment = _finalized(context, settings, request)
+    console = RecordingConsole()
+    context.console = console
+    scheduler = RecordingScheduler.of(context, environment, recorder)
+    for name in request.selected - scheduler.snapshots_by_name.keys():
+        recorder.absent(name, settings.environment)
+    considered = _with_upstream(request.selected, scheduler, failed)
+    console.attach(scheduler, request.selected, considered, request.at)
+
+    def plan_changed() -> bool:
+        now = context.state_sync.get_environment(settings.environment)
+        return now is None or now.plan_id != environment.plan_id or not now.finalized_ts
+
+    interrupted = False
+    try:
+        scheduler.run(
+            environment.naming_info,
+            end=request.at,
+            execution_time=request.at,
+            selected_snapshots=considered,
+            circuit_breaker=lambda: request.cancelled() or plan_changed(),
+            auto_restatement_enabled=environment.name == "prod",
+            run_environment_statements=True,
+        )
+        console.nothing_to_do_unless_started()
+    except CircuitBreakerError:
+        interrupted = True
+    failed |= scheduler.failed
+    if interrupted and not request.cancelled():
+        return False
+    left_out = request.selected & scheduler.snapshots_by_name.keys() - considered
+    recorder.ended(console.skipped | left_out, scheduler.ancestors, cancelled=interrupted)
+    return True
+
+
+def _finalized(
+    context: Context, settings: AutomationSettings, request: ExecutionRequest
+) -> Environment:
+    """The environment, once its plan has been applied and the database can be opened."""
+    run = context.config.run
+    told = False
+    deadline = time.monotonic() + run.environment_check_max_wait
+    locked_until = time.monotonic() + settings.lease_timeout_seconds
+    while True:
+        try:
+            with naming_failures(settings):
+                environment = read_environment(context, settings)
+        except DatabaseLocked as error:
+            # A process that knows nothing of our lease: sqlmesh or duckdb on a command line.
+            if time.monotonic() > locked_until or request.cancelled():
+                raise
+            if not told:
+                request.say(f"Waiting: {error}")
+                told = True
+            time.sleep(_OPEN_POLL_SECONDS)
+            continue
+        if environment.finalized_ts:
+            return environment
+        if time.monotonic() > deadline or request.cancelled():
+            raise SQLMeshError(
+                f"Environment {environment.name!r} is being changed by plan {environment.plan_id}, "
+                "which did not end in time (SQLMesh's run.environment_check_max_wait)."
+            )
+        if not told:
+            request.say(f"Waiting for plan {environment.plan_id} of {environment.name!r} to end")
+            told = True
+        time.sleep(min(run.environment_check_interval, 5))
+
+
+def read_environment(context: Context, settings: AutomationSettings) -> Environment:
+    """The environment as SQLMesh's state has it now.
+
+    Raises:
+        EnvironmentNotFound: It has never been planned, or there is no state at all.
+    """
+    files = duckdb_files(context)
+    state = context._state_connection_config
+    if state.type_ == "duckdb" and files and not any(file.exists() for file in files):
+        raise EnvironmentNotFound(settings.environment, settings.project)
+    if context._state_sync is None:
+        # Context.state_sync would create SQLMesh's tables in a database that has none.
+        fresh = context._new_state_sync()
+        try:
+            if fresh.get_versions(validate=False).schema_version == 0:
+                raise EnvironmentNotFound(settings.environment, settings.project)
+        finally:
+            fresh.close()
+    found = context.state_sync.get_environment(settings.environment)
+    if found is None:
+        raise EnvironmentNotFound(settings.environment, settings.project)
+    return found
+
+
+def _with_upstream(
+    selected: frozenset[str], scheduler: RecordingScheduler, failed: set[str]
+) -> set[str]:
+    """What SQLMesh's own ``run --select-model`` would evaluate for a selection.
+
+    A model that failed before a plan changed the environment has been reported; it and what reads
+    it are left to the next tick.
+    """
+    names = ancestors(selected, scheduler.snapshots_by_name)
+    if not failed:
+        return names
+    return {name for name in names if failed.isdisjoint({name, *scheduler.ancestors(name)})}

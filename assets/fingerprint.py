@@ -1,0 +1,67 @@
+"""A digest of everything that a manifest is made from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from ..config.errors import ProjectNotFound
+from ..config.settings import AutomationSettings
+
+CONFIG_FILES = ("config.py", "config.yml", "config.yaml", "sqlmesh.yml", "sqlmesh.yaml")
+"""Files that make a folder a SQLMesh project (``sqlmesh.core.config.common``)."""
+
+_SOURCES = {".sql", ".py", ".yaml", ".yml", ".csv", ".json", ".toml", ".jinja", ".env"}
+_PASSED_OVER = {"node_modules", "__pycache__", "logs", "target"}
+_LARGE = 16 * 1024 * 1024
+_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]{2,}")
+
+
+def project_fingerprint(settings: AutomationSettings) -> str:
+    """Digest of the project's files, the settings that matter, and the package versions.
+
+    Files count by content, so that a fresh checkout or image layer reuses what was prepared for
+    it; above 16 MiB by size and time. Environment variables that a configuration or Python file
+    of the project names count by value.
+
+    Raises:
+        ProjectNotFound: There is no SQLMesh configuration in the folder.
+    """
+    project = settings.project
+    if not any((project / name).is_file() for name in CONFIG_FILES):
+        raise ProjectNotFound(project)
+    digest = hashlib.sha256()
+    for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):
+        digest.update(f"{package}={version(package)}\0".encode())
+    digest.update(f"{project}\0{settings.gateway}\0{settings.environment}\0".encode())
+    names: set[bytes] = set()
+    for path in _sources(project):
+        digest.update(f"{path.relative_to(project)}\0".encode())
+        stat = path.stat()
+        if stat.st_size > _LARGE:
+            digest.update(f"{stat.st_size}:{stat.st_mtime_ns}\0".encode())
+            continue
+        content = path.read_bytes()
+        digest.update(hashlib.sha256(content).digest())
+        if path.suffix in {".py", ".yaml", ".yml", ".env"} or path.name == ".env":
+            names.update(_NAME.findall(content))
+    for variable in sorted(os.environ):
+        if variable.encode() in names or variable.upper().startswith("SQLMESH__"):
+            digest.update(f"{variable}={os.environ[variable]}\0".encode())
+    return digest.hexdigest()
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    """The files below a folder that SQLMesh may read, in a stable order."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = Path(entry.path)
+            if entry.is_dir():
+                if not entry.name.startswith(".") and entry.name not in _PASSED_OVER:
+                    yield from _sources(path)
+            elif path.suffix in _SOURCES or entry.name == ".env":
+                yield path

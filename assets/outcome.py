@@ -1,0 +1,138 @@
+"""What an execution did to one model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+Interval = tuple[datetime, datetime]
+"""A half-open range of time, both ends aware and in UTC, as SQLMesh records it."""
+
+
+class OutcomeStatus(StrEnum):
+    """What an execution did to one model."""
+
+    EXECUTED = "executed"
+    UP_TO_DATE = "up_to_date"
+    NOT_READY = "not_ready"
+    FAILED = "failed"
+    AUDIT_FAILED = "audit_failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+SUCCESSES = frozenset({OutcomeStatus.EXECUTED, OutcomeStatus.UP_TO_DATE, OutcomeStatus.NOT_READY})
+"""Statuses with which a step succeeds."""
+
+FAILURES = frozenset({OutcomeStatus.FAILED, OutcomeStatus.AUDIT_FAILED})
+"""Statuses of a model that SQLMesh tried to evaluate and could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOutcome:
+    """One audit of one model, over all batches of the execution.
+
+    Attributes:
+        check: Name of the asset check.
+        passed: Whether no batch had a failing row.
+        blocking: Whether SQLMesh stopped at the model because of it, had it failed.
+        count: Failing rows, over all batches.
+        query: The audit's query for the first batch that failed.
+    """
+
+    check: str
+    passed: bool
+    blocking: bool
+    count: int
+    query: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an execution did to one model.
+
+    Attributes:
+        model: The model's ``fqn``, or a standalone audit's.
+        name: The name that a person knows it by.
+        intervals: What was evaluated with success, as contiguous ranges.
+        interval_count: How many of the model's own intervals these ranges hold.
+        batches: How many batches were evaluated with success.
+        duration_ms: Evaluation time of these batches, in milliseconds.
+        rows: Rows written, where the engine tells it.
+        bytes: Bytes processed, where the engine tells it.
+        reason: Why, for a person; empty where the status says it all.
+        error: SQLMesh's message, where the model failed.
+        sql: The rendered query of the batch that failed.
+        snapshot: Identifier of the SQLMesh snapshot.
+        next_interval: When the model's next interval is due, in UTC.
+        feeds_executed: Whether a selected model downstream is evaluated in the same execution.
+    """
+
+    model: str
+    name: str
+    status: OutcomeStatus
+    intervals: tuple[Interval, ...] = ()
+    interval_count: int = 0
+    batches: int = 0
+    duration_ms: int = 0
+    rows: int | None = None
+    bytes: int | None = None
+    audits: tuple[AuditOutcome, ...] = ()
+    reason: str = ""
+    error: str | None = None
+    sql: str | None = None
+    snapshot: str | None = None
+    next_interval: datetime | None = None
+    feeds_executed: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether a step may succeed with it."""
+        return self.status in SUCCESSES
+
+    def summary(self) -> str:
+        """One line for a run's log, such as ``sales.orders executed: 2 intervals, 0.8 s``."""
+        parts = []
+        if self.interval_count:
+            parts.append(f"{self.interval_count:,} interval{'s' * (self.interval_count != 1)}")
+        if self.rows is not None:
+            parts.append(f"{self.rows:,} row{'s' * (self.rows != 1)}")
+        if self.batches:
+            parts.append(f"{self.duration_ms / 1000:.1f} s")
+        if self.reason:
+            parts.append(self.reason)
+        if self.error:
+            parts.append(self.error)
+        if self.status is OutcomeStatus.UP_TO_DATE and self.next_interval:
+            parts.append(f"next interval ready at {self.next_interval:%Y-%m-%d %H:%M} UTC")
+        verb = self.status.value.replace("_", " ")
+        return f"{self.name} {verb}" + (f": {', '.join(parts)}" if parts else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that :meth:`from_json` reads."""
+        return {
+            **dataclasses.asdict(self),
+            "intervals": [[start.isoformat(), end.isoformat()] for start, end in self.intervals],
+            "next_interval": self.next_interval and self.next_interval.isoformat(),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Outcome:
+        """Reads :meth:`to_json`."""
+        moment = content["next_interval"]
+        return cls(
+            **{
+                **content,
+                "status": OutcomeStatus(content["status"]),
+                "intervals": tuple(
+                    (datetime.fromisoformat(start), datetime.fromisoformat(end))
+                    for start, end in content["intervals"]
+                ),
+                "audits": tuple(AuditOutcome(**audit) for audit in content["audits"]),
+                "next_interval": moment and datetime.fromisoformat(moment),
+            }
+        )

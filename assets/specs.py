@@ -1,0 +1,203 @@
+"""The specs of all assets and checks of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+
+from ..config.errors import DuplicateAssetKey
+from ..config.settings import AutomationSettings
+from .manifest import Manifest, ManifestModel, ManifestStandaloneAudit
+from .naming import identifier, op_name
+from .translator import SQLMeshTranslator
+
+ENVIRONMENT_TAG = "sqlmesh/environment"
+"""Tag on every asset, and on every run that the automation requests."""
+
+GATEWAY_TAG = "sqlmesh/gateway"
+"""Run tag: the gateway, ``default`` where none is set."""
+
+Conditions = Callable[[ManifestModel | ManifestStandaloneAudit], dg.AutomationCondition[Any] | None]
+"""Gives the default automation condition of a model or a standalone audit."""
+
+
+@dataclass(frozen=True)
+class ModelSpecs:
+    """One model that SQLMesh evaluates, as Dagster sees it."""
+
+    model: ManifestModel
+    op: str
+    asset: dg.AssetSpec
+    checks: tuple[dg.AssetCheckSpec, ...]
+
+
+@dataclass(frozen=True)
+class AuditSpecs:
+    """One standalone audit: a check on each model that it reads."""
+
+    audit: ManifestStandaloneAudit
+    op: str
+    checks: tuple[dg.AssetCheckSpec, ...]
+
+
+@dataclass(frozen=True)
+class AssetIndex:
+    """Which asset, check or op stands for which model.
+
+    Attributes:
+        keys: Asset key of every model, by ``fqn``.
+        names: Name of every model and standalone audit, by ``fqn``.
+        ops: ``fqn`` of what each op reports, by the op's name.
+        checks: The checks of each standalone audit, one for every model it reads, by ``fqn``.
+    """
+
+    keys: Mapping[str, dg.AssetKey]
+    names: Mapping[str, str]
+    ops: Mapping[str, str]
+    checks: Mapping[str, Sequence[dg.AssetCheckKey]]
+
+    @cached_property
+    def op_names(self) -> Mapping[str, str]:
+        """Name of the op that reports a model or standalone audit, by ``fqn``."""
+        return {fqn: op for op, fqn in self.ops.items()}
+
+
+def index_assets(manifest: Manifest, translator: SQLMeshTranslator) -> AssetIndex:
+    """Gives every model its asset key, and every model and standalone audit its op.
+
+    Raises:
+        DuplicateAssetKey: Two models map to one key.
+    """
+    models: dict[dg.AssetKey, ManifestModel] = {}
+    for model in manifest.models:
+        key = translator.get_asset_key(model)
+        if key in models:
+            raise DuplicateAssetKey(key.to_user_string(), models[key].fqn, model.fqn)
+        models[key] = model
+    keys = {model.fqn: key for key, model in models.items()}
+    checks = {
+        audit.fqn: [dg.AssetCheckKey(keys[fqn], identifier(audit.name)) for fqn in read]
+        for audit in manifest.standalone_audits
+        # One that reads nothing of this project has no asset to be shown on.
+        if (read := [fqn for fqn in audit.depends_on if fqn in keys])
+    }
+    return AssetIndex(
+        keys=keys,
+        names={
+            **{model.fqn: model.name for model in manifest.models},
+            **{audit.fqn: audit.name for audit in manifest.standalone_audits},
+        },
+        ops={
+            **{op_name(keys[model.fqn].path): model.fqn for model in manifest.executed},
+            **{
+                f"audit__{op_name([audit.name])}": audit.fqn
+                for audit in manifest.standalone_audits
+                if audit.fqn in checks
+            },
+        },
+        checks=checks,
+    )
+
+
+def model_specs(
+    manifest: Manifest,
+    settings: AutomationSettings,
+    translator: SQLMeshTranslator,
+    index: AssetIndex,
+    conditions: Conditions,
+) -> list[ModelSpecs]:
+    """Specs of the models that SQLMesh evaluates, in topological order."""
+    return [
+        ModelSpecs(
+            model=model,
+            op=index.op_names[model.fqn],
+            asset=_asset(model, manifest, settings, translator, index, conditions),
+            checks=tuple(
+                dg.AssetCheckSpec(
+                    name=audit.check,
+                    asset=index.keys[model.fqn],
+                    description=translator.get_check_description(model, audit),
+                    blocking=audit.blocking,
+                )
+                for audit in model.audits
+            ),
+        )
+        for model in manifest.executed
+    ]
+
+
+def unexecuted_specs(
+    manifest: Manifest,
+    settings: AutomationSettings,
+    translator: SQLMeshTranslator,
+    index: AssetIndex,
+) -> list[dg.AssetSpec]:
+    """Specs of what nothing here evaluates: external tables, and embedded models.
+
+    SQLMesh inlines an embedded model into what reads it. As an asset that cannot be materialized
+    it keeps the lineage whole.
+    """
+    return [
+        _asset(model, manifest, settings, translator, index, conditions=None)
+        for model in manifest.models
+        if not model.is_executed
+    ]
+
+
+def audit_specs(manifest: Manifest, index: AssetIndex, conditions: Conditions) -> list[AuditSpecs]:
+    """Specs of the standalone audits.
+
+    Each is one step and, as it belongs to no model, a check on every model that it reads.
+    """
+    return [
+        AuditSpecs(
+            audit=audit,
+            op=index.op_names[audit.fqn],
+            checks=tuple(
+                dg.AssetCheckSpec(
+                    name=check.name,
+                    asset=check.asset_key,
+                    additional_deps=[
+                        other.asset_key for other in index.checks[audit.fqn] if other != check
+                    ],
+                    description=audit.description or f"Standalone SQLMesh audit {audit.name}",
+                    metadata={"sqlmesh/path": audit.path or ""},
+                    automation_condition=conditions(audit),
+                )
+                for check in index.checks[audit.fqn]
+            ),
+        )
+        for audit in manifest.standalone_audits
+        if audit.fqn in index.checks
+    ]
+
+
+def _asset(
+    model: ManifestModel,
+    manifest: Manifest,
+    settings: AutomationSettings,
+    translator: SQLMeshTranslator,
+    index: AssetIndex,
+    conditions: Conditions | None,
+) -> dg.AssetSpec:
+    default = conditions(model) if conditions is not None else None
+    return dg.AssetSpec(
+        key=index.keys[model.fqn],
+        deps=translator.get_deps(model, manifest),
+        description=translator.get_description(model),
+        metadata=translator.get_metadata(model),
+        # Without this, a step that yields nothing would record a materialization by itself.
+        skippable=model.is_executed,
+        group_name=translator.get_group_name(model),
+        code_version=translator.get_code_version(model),
+        owners=translator.get_owners(model),
+        tags={**translator.get_tags(model), ENVIRONMENT_TAG: settings.environment},
+        kinds=translator.get_kinds(model, manifest),
+        automation_condition=(
+            translator.get_automation_condition(model, default) if default is not None else None
+        ),
+    )

@@ -1,0 +1,98 @@
+"""How a SQLMesh model looks as a Dagster asset. Every method can be overridden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from . import naming
+from .manifest import Manifest, ManifestAudit, ManifestModel
+
+
+class SQLMeshTranslator:
+    """Maps a model's facts to an asset's. Override a method to change one of them.
+
+    Each method gets the model as the manifest has it and answers one question, so an override
+    stays small::
+
+        class OurTranslator(SQLMeshTranslator):
+            def get_group_name(self, model: ManifestModel) -> str:
+                return "finance" if "finance" in model.tags else super().get_group_name(model)
+
+
+        defs = build_definitions(translator=OurTranslator())
+    """
+
+    def get_asset_key(self, model: ManifestModel) -> dg.AssetKey:
+        """``[schema, name]``, with the catalog in front where it is not the default one.
+
+        Also called for external models: map one to the key of an existing asset to connect the
+        two. Two models may not share a key.
+        """
+        path = [part for part in (model.catalog, model.schema, model.table) if part]
+        return dg.AssetKey(path)
+
+    def get_deps(self, model: ManifestModel, manifest: Manifest) -> Sequence[dg.AssetKey]:
+        """The assets that the model reads, external and embedded ones included."""
+        return [self.get_asset_key(manifest.by_fqn[fqn]) for fqn in model.depends_on]
+
+    def get_group_name(self, model: ManifestModel) -> str:
+        """The model's schema."""
+        return naming.identifier(model.schema) if model.schema else "default"
+
+    def get_tags(self, model: ManifestModel) -> Mapping[str, str]:
+        """SQLMesh's tags, in the characters that Dagster allows."""
+        return {naming.tag_key(tag): "" for tag in model.tags}
+
+    def get_owners(self, model: ManifestModel) -> Sequence[str]:
+        """SQLMesh's owner: an e-mail address as it is, any other name as a team."""
+        return [naming.owner(model.owner)] if model.owner else []
+
+    def get_kinds(self, model: ManifestModel, manifest: Manifest) -> set[str]:
+        """The icons in the UI: ``sqlmesh``, the engine, and ``python`` or ``sql``."""
+        if model.is_external:
+            return {manifest.engine}
+        return {"sqlmesh", manifest.engine, "python" if model.source == "python" else "sql"}
+
+    def get_description(self, model: ManifestModel) -> str | None:
+        """The model's description."""
+        return model.description
+
+    def get_metadata(self, model: ManifestModel) -> Mapping[str, Any]:
+        """What SQLMesh knows of the model and a person asks for."""
+        metadata: dict[str, Any] = {
+            "sqlmesh/model": model.name,
+            "sqlmesh/kind": model.kind,
+            "dagster/table_name": ".".join(
+                part for part in (model.catalog, model.schema, model.table) if part
+            ),
+        }
+        if model.is_executed:
+            metadata["sqlmesh/cron"] = " ".join(filter(None, (model.cron, model.cron_tz)))
+        if model.signals:
+            metadata["sqlmesh/signals"] = ", ".join(model.signals)
+        if model.path:
+            metadata["sqlmesh/path"] = model.path
+        return metadata
+
+    def get_code_version(self, model: ManifestModel) -> str | None:
+        """SQLMesh's hash of what determines the model's data."""
+        return model.code_version
+
+    def get_check_description(self, model: ManifestModel, audit: ManifestAudit) -> str | None:
+        """The audit with its arguments, as the model calls it."""
+        args = ", ".join(f"{name} := {value}" for name, value in audit.args.items())
+        return f"SQLMesh audit {audit.audit}({args}) of {model.name}"
+
+    def get_automation_condition(
+        self, model: ManifestModel, default: dg.AutomationCondition[Any]
+    ) -> dg.AutomationCondition[Any] | None:
+        """When the model is requested; ``None`` leaves it to people and other schedules.
+
+        Args:
+            model: The model.
+            default: Requested when it is due in SQLMesh and nothing holds it.
+        """
+        return default

@@ -1,0 +1,126 @@
+"""The automation condition of a model: a tree that looks a tick's decision up.
+
+The tree holds no logic of its own. It shows a person, in Dagster's UI, what was decided and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster import AutomationContext, AutomationResult
+
+from ..assets.manifest import ManifestModel, ManifestStandaloneAudit
+from .decisions import Decision
+from .planner import Planner
+
+
+@dataclass(frozen=True, eq=False)
+class _LookUp(dg.AutomationCondition[Any]):
+    """One part of a decision, under a label that never changes.
+
+    What changes from tick to tick stands in a child condition: Dagster keeps a history by label.
+    """
+
+    label: str
+    model: str
+    planner: Planner = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Formal name, which also tells Dagster whether this is the same condition as before."""
+        return self.label
+
+    @property
+    def requires_cursor(self) -> bool:
+        """Nothing is remembered from tick to tick."""
+        return False
+
+    def evaluate(self, context: AutomationContext[Any]) -> AutomationResult[Any]:
+        """True for the key where the decision's part is."""
+        plan = self.planner.plan_of(context.asset_graph_view)
+        decision = plan.decisions.get(self.model)
+        holds, reason = (
+            (False, "not in this code location's SQLMesh environment")
+            if decision is None
+            else self._look(decision)
+        )
+        empty = context.get_empty_subset()
+        children = []
+        if reason:
+            child = context.for_child_condition(
+                _Reason(reason), child_indices=[0], candidate_subset=context.candidate_subset
+            )
+            subset = context.candidate_subset if holds else empty
+            children.append(AutomationResult(child, subset))
+        return AutomationResult(
+            context,
+            context.candidate_subset if holds else empty,
+            child_results=children,
+        )
+
+    def _look(self, decision: Decision) -> tuple[bool, str]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class _Reason(dg.AutomationCondition[Any]):
+    """A reason in words, shown below the condition that it explains."""
+
+    text: str
+
+    @property
+    def name(self) -> str:
+        return "reason"
+
+    @property
+    def description(self) -> str:
+        return self.text
+
+    @property
+    def requires_cursor(self) -> bool:
+        return False
+
+    def evaluate(self, context: AutomationContext[Any]) -> AutomationResult[Any]:
+        raise NotImplementedError("a reason is shown, not evaluated")
+
+
+class _Due(_LookUp):
+    def _look(self, decision: Decision) -> tuple[bool, str]:
+        return decision.is_due, decision.reason if not decision.held else ""
+
+
+class _NotInProgress(_LookUp):
+    def _look(self, decision: Decision) -> tuple[bool, str]:
+        return not decision.in_progress, decision.in_progress
+
+
+class _UpstreamReady(_LookUp):
+    def _look(self, decision: Decision) -> tuple[bool, str]:
+        return not decision.upstream, decision.upstream
+
+
+class _RetryAllowed(_LookUp):
+    def _look(self, decision: Decision) -> tuple[bool, str]:
+        return not decision.retry, decision.retry
+
+
+def sqlmesh_due(
+    planner: Planner, model: ManifestModel | ManifestStandaloneAudit
+) -> dg.AutomationCondition[Any]:
+    """Requested when SQLMesh holds the model due and nothing holds it back.
+
+    Compose it with other conditions as any, for example ``default & in_office_hours``.
+
+    Args:
+        planner: Makes the decisions that the tree looks up.
+        model: The model or standalone audit.
+    """
+    schedule = " ".join(filter(None, (model.cron, model.cron_tz)))
+    return (
+        _Due(f"due in SQLMesh ({schedule})", model.fqn, planner)
+        & _NotInProgress("not in progress", model.fqn, planner)
+        & _UpstreamReady("upstream ready", model.fqn, planner)
+        & _RetryAllowed("retry allowed", model.fqn, planner)
+    ).with_label("SQLMesh model is due and nothing holds it")

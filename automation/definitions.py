@@ -1,0 +1,81 @@
+"""The way in: a SQLMesh environment as Dagster definitions.
+
+Reads top to bottom as a tick does: manifest, assets with their conditions, the sensor.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from ..assets.factory import build_assets, execution_key
+from ..assets.manifest import prepare
+from ..assets.project import load_manifest
+from ..assets.shared import Observer, shared_execution_resource
+from ..assets.specs import index_assets
+from ..assets.translator import SQLMeshTranslator
+from ..config.settings import AutomationSettings
+from .conditions import sqlmesh_due
+from .planner import Planner
+from .sensor import SqlmeshAutomationSensor
+
+
+def build_definitions(
+    settings: AutomationSettings | None = None, *, translator: SQLMeshTranslator | None = None
+) -> dg.Definitions:
+    """Dagster definitions of one SQLMesh environment.
+
+    To add them to a code location: ``dg.Definitions.merge(ours, build_definitions())``.
+
+    Args:
+        settings: Read from the environment when not given.
+        translator: How models look as assets.
+
+    Returns:
+        One asset for each model, their checks, and the automation sensor.
+
+    Raises:
+        ConfigurationError: A setting or the project cannot be used.
+        Unavailable: The project has to be loaded and its database cannot be opened.
+    """
+    return Location(settings or AutomationSettings(), translator).definitions
+
+
+class Location:
+    """A SQLMesh environment as definitions, with the parts that the CLI needs by hand.
+
+    Attributes:
+        manifest: The project's facts.
+        index: Which asset, check or op stands for which model.
+        planner: Makes each tick's plan.
+        sensor: The automation sensor.
+        definitions: All of it for Dagster.
+    """
+
+    def __init__(
+        self,
+        settings: AutomationSettings,
+        translator: SQLMeshTranslator | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        translator = translator or SQLMeshTranslator()
+        self.settings = settings
+        self.manifest = prepare(settings, load_manifest)
+        self.index = index_assets(self.manifest, translator)
+        self.planner = Planner(settings, self.manifest, self.index)
+        assets = build_assets(
+            self.manifest,
+            settings,
+            translator,
+            self.index,
+            conditions=lambda model: sqlmesh_due(self.planner, model),
+        )
+        self.sensor = SqlmeshAutomationSensor(settings, self.planner, self.manifest.gateway)
+        self.definitions = dg.Definitions(
+            assets=assets,
+            resources={
+                execution_key(settings): shared_execution_resource(settings, self.index, observer)
+            },
+            sensors=[self.sensor],
+            # Steps wait for one execution; a process for each would only add its start.
+            executor=dg.in_process_executor,
+        )

@@ -1,0 +1,188 @@
+"""Which models SQLMesh would evaluate at a moment, without evaluating or writing anything.
+
+The same steps that ``Context.run`` takes before it evaluates, on the state as it is now.
+(``Context.check_intervals`` answers from a cache and leaves restatements out.)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlmesh.core.scheduler import Scheduler
+from sqlmesh.core.snapshot import (
+    DeployabilityIndex,
+    Snapshot,
+    apply_auto_restatements,
+    snapshots_to_dag,
+)
+
+from ..assets.execution import read_environment
+from ..assets.lease import lease
+from ..assets.project import SQLMESH_LOCK, duckdb_files, naming_failures, open_context
+from ..assets.recorder import moment
+from ..assets.scheduler import SignalConsole, unready_reason
+from ..config.settings import AutomationSettings
+from .decisions import Due, DueState
+
+if TYPE_CHECKING:
+    from sqlmesh.core.context import Context
+    from sqlmesh.core.environment import Environment
+
+LEASE_SECONDS = 1.0
+"""How long a tick waits for an execution that holds the DuckDB database."""
+
+
+class DueReader:
+    """Reads what is due, tick after tick, in one long-lived process.
+
+    Keeps the snapshots of the environment between reads and refreshes their intervals; closes
+    its connections after each read, because an idle one locks a DuckDB file for everybody else.
+
+    Args:
+        settings: The project, gateway and environment.
+    """
+
+    def __init__(self, settings: AutomationSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._context: Context | None = None
+        self._plan_id: str | None = None
+        self._snapshots: dict[Any, Snapshot] = {}
+
+    def read(self, at: datetime) -> DueState:
+        """What SQLMesh would evaluate at a moment, past or future.
+
+        Args:
+            at: Aware. Crons that elapsed by then count.
+
+        Raises:
+            EnvironmentNotFound: The environment has never been planned.
+            DatabaseLocked: An execution or another process has the DuckDB database open.
+            StateUnavailable: The state database or the warehouse cannot be reached.
+            ConfigurationError: The project cannot be opened.
+        """
+        with self._lock, self._opened() as context, SQLMESH_LOCK:
+            environment = read_environment(context, self._settings)
+            self._refresh(context, environment)
+            due = self._due(context, environment, at)
+            return DueState(
+                at=at,
+                plan_id=environment.plan_id,
+                planned_at=moment(environment.finalized_ts) if environment.finalized_ts else None,
+                due=due,
+                next_cron=self._next_cron(at),
+            )
+
+    @contextmanager
+    def _opened(self) -> Iterator[Context]:
+        if self._context is None:
+            with open_context(self._settings, load=False) as context:
+                self._context = context
+        context = self._context
+        with lease(duckdb_files(context), timeout_seconds=LEASE_SECONDS):
+            try:
+                with naming_failures(self._settings):
+                    yield context
+            finally:
+                context.close()
+
+    def _refresh(self, context: Context, environment: Environment) -> None:
+        state = _uncached(context)
+        if environment.plan_id != self._plan_id or not environment.finalized_ts:
+            self._snapshots = dict(state.get_snapshots(environment.snapshots))
+            self._plan_id = environment.plan_id
+            return
+        restated = [
+            s for s in self._snapshots.values() if s.is_model and s.model.auto_restatement_cron
+        ]
+        for snapshot_id, fresh in (state.get_snapshots(restated) if restated else {}).items():
+            known = self._snapshots[snapshot_id]
+            known.next_auto_restatement_ts = fresh.next_auto_restatement_ts
+        for snapshot in self._snapshots.values():
+            # A refresh only adds to these.
+            snapshot.pending_restatement_intervals = []
+        state.refresh_snapshot_intervals(self._snapshots.values())
+
+    def _due(self, context: Context, environment: Environment, at: datetime) -> dict[str, Due]:
+        prod = environment.naming_info.name == "prod"
+        snapshots = self._snapshots
+        index = (
+            DeployabilityIndex.all_deployable()
+            if prod
+            else DeployabilityIndex.create(snapshots.values())
+        )
+        console = SignalConsole()
+        with _unchanged(snapshots):
+            if prod:  # as Context.run, which enables auto restatements for prod alone
+                apply_auto_restatements(snapshots, at)
+            scheduler = Scheduler(
+                snapshots.values(),
+                context.snapshot_evaluator,
+                _uncached(context),
+                default_catalog=context.default_catalog,
+                console=console,
+            )
+            merged = scheduler.merged_missing_intervals(
+                end=at, execution_time=at, deployability_index=index
+            )
+            dag = snapshots_to_dag(scheduler.snapshots.values())
+            batches = scheduler.batch_intervals(
+                merged,
+                index,
+                environment.naming_info,
+                dag=dag.subdag(*(snapshot.snapshot_id for snapshot in merged)),
+            )
+        by_name = {snapshot.name: intervals for snapshot, intervals in batches.items()}
+        return {
+            name: Due(
+                intervals=tuple((moment(start), moment(end)) for start, end in _joined(intervals)),
+                waiting=unready_reason(name, by_name, console.holding, scheduler.snapshots_by_name),
+            )
+            for name, intervals in by_name.items()
+        }
+
+    def _next_cron(self, at: datetime) -> dict[str, datetime]:
+        known: dict[tuple[str, str], datetime] = {}
+        found = {}
+        for snapshot in self._snapshots.values():
+            if snapshot.evaluatable and not (snapshot.is_seed and snapshot.intervals):
+                cron = (snapshot.node.cron, str(snapshot.node.cron_tz))
+                if cron not in known:
+                    known[cron] = snapshot.node.cron_next(at)
+                found[snapshot.name] = known[cron]
+        return found
+
+
+def _uncached(context: Context) -> Any:
+    """The state behind SQLMesh's caching wrapper, which may be two minutes old."""
+    return context.state_sync.state_sync  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _unchanged(snapshots: dict[Any, Snapshot]) -> Iterator[None]:
+    """Takes back what computing restatements does to the snapshots."""
+    saved = [
+        (s, list(s.intervals), list(s.pending_restatement_intervals), s.next_auto_restatement_ts)
+        for s in snapshots.values()
+    ]
+    try:
+        yield
+    finally:
+        for snapshot, intervals, pending, restated in saved:
+            snapshot.intervals = intervals
+            snapshot.pending_restatement_intervals = pending
+            snapshot.next_auto_restatement_ts = restated
+
+
+def _joined(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(intervals):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined

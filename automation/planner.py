@@ -1,0 +1,159 @@
+"""One tick's plan: the facts, the decisions and how they read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import dagster as dg
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
+
+from ..assets.manifest import Manifest
+from ..assets.specs import AssetIndex
+from ..config.settings import AutomationSettings
+from .decisions import Decision, DueState, Node, decide, spoken, spoken_intervals
+from .runs import RunReader
+
+if TYPE_CHECKING:
+    from .due import DueReader
+
+
+@dataclass(frozen=True)
+class TickPlan:
+    """What one tick decides.
+
+    Attributes:
+        environment: The SQLMesh environment.
+        state: What SQLMesh holds due.
+        decisions: For every model and standalone audit, by ``fqn``.
+    """
+
+    environment: str
+    state: DueState
+    decisions: Mapping[str, Decision]
+
+    @cached_property
+    def due(self) -> list[Decision]:
+        """Decisions of the models that SQLMesh would evaluate now."""
+        return [decision for decision in self.decisions.values() if decision.is_due]
+
+    @cached_property
+    def requested(self) -> list[Decision]:
+        """Decisions of the models that the tick requests."""
+        return [decision for decision in self.due if decision.requested]
+
+    @property
+    def skip_message(self) -> str:
+        """Why the tick requests nothing, in one line."""
+        counted = f"{len(self.due)} of {len(self.decisions)} models due"
+        if self.state.planned_at is None:
+            return f"{counted}; held: plan {self.state.plan_id} is being applied"
+        if self.due:
+            first = self.due[0]
+            more = f" (and {len(self.due) - 1} more)" if len(self.due) > 1 else ""
+            return f"{counted}, all held: {first.name}: {first.held}{more}"
+        upcoming = [d for d in self.decisions.values() if d.next_cron is not None]
+        if not upcoming:
+            return counted
+        first = min(upcoming, key=lambda decision: (decision.next_cron, decision.name))
+        assert first.next_cron is not None
+        return f"{counted}; next: {first.name} at {spoken(first.next_cron)}"
+
+    def lines(self) -> Iterator[str]:
+        """The tick in words: every due model, its intervals, and what holds any back."""
+        yield (
+            f"{len(self.due)} of {len(self.decisions)} models due in {self.environment!r} "
+            f"at {spoken(self.state.at)}, {len(self.requested)} requested"
+        )
+        for decision in self.decisions.values():
+            if decision.is_due:
+                assert decision.due is not None
+                verdict = f"held: {decision.held}" if decision.held else "requested"
+                yield f"{decision.name} {verdict} ({spoken_intervals(decision.due.intervals)})"
+            elif decision.due is not None:
+                yield f"{decision.name} {decision.reason}"
+
+
+class Planner:
+    """Makes a plan for a tick, once, for all conditions that ask for it.
+
+    Args:
+        settings: The SQLMesh environment.
+        manifest: Its models.
+        index: Their assets and checks.
+    """
+
+    def __init__(self, settings: AutomationSettings, manifest: Manifest, index: AssetIndex) -> None:
+        self._settings = settings
+        self._runs = RunReader(index)
+        self._nodes = _nodes(manifest)
+        self._reader: DueReader | None = None
+        self._lock = threading.Lock()
+        self._plans: WeakKeyDictionary[AssetGraphView, TickPlan] = WeakKeyDictionary()
+
+    def plan(self, instance: dg.DagsterInstance, at: datetime) -> TickPlan:
+        """Reads the facts and decides.
+
+        Raises:
+            AutomationError: As :meth:`.DueReader.read`.
+        """
+        state = self._due_reader().read(at)
+        # Runs after SQLMesh's state: a run that ends in between has recorded its intervals.
+        due = [fqn for fqn, due in state.due.items() if due.intervals]
+        decisions = decide(
+            self._nodes,
+            state,
+            in_progress=self._runs.in_progress(instance) if due else {},
+            failures=self._runs.failures(instance, due) if due else {},
+        )
+        return TickPlan(self._settings.environment, state, decisions)
+
+    def attach(self, view: AssetGraphView, plan: TickPlan) -> None:
+        """Makes a plan the one that conditions of this evaluation look up."""
+        self._plans[view] = plan
+
+    def plan_of(self, view: AssetGraphView) -> TickPlan:
+        """The plan of one evaluation, made at the first question.
+
+        Dagster makes one view for an evaluation, whatever asks for it: our sensor, a sensor of
+        the user's, or ``dagster.evaluate_automation_conditions``.
+        """
+        with self._lock:
+            if view not in self._plans:
+                self._plans[view] = self.plan(view.instance, view.effective_dt)
+            return self._plans[view]
+
+    def _due_reader(self) -> DueReader:
+        if self._reader is None:
+            from ..assets.project import import_sqlmesh
+
+            import_sqlmesh()
+            from .due import DueReader
+
+            self._reader = DueReader(self._settings)
+        return self._reader
+
+
+def _nodes(manifest: Manifest) -> tuple[Node, ...]:
+    """Models and standalone audits in topological order, read through embedded models."""
+    parents: dict[str, tuple[str, ...]] = {}
+    for model in manifest.models:
+        parents[model.fqn] = tuple(
+            dict.fromkeys(
+                source
+                for fqn in model.depends_on
+                for source in ((fqn,) if manifest.by_fqn[fqn].is_executed else parents[fqn])
+            )
+        )
+    return (
+        *(Node(m.fqn, m.name, parents[m.fqn], m.cron, m.cron_tz) for m in manifest.executed),
+        *(
+            Node(audit.fqn, audit.name, audit.depends_on, audit.cron, audit.cron_tz)
+            for audit in manifest.standalone_audits
+        ),
+    )

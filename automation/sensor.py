@@ -1,0 +1,169 @@
+"""The sensor: one tick, at most one run request, and why."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.automation_tick_evaluation_context import (
+    AutomationTickEvaluationContext,
+)
+from dagster._core.definitions.run_request import RunRequest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster._daemon.asset_daemon import (
+    asset_daemon_cursor_from_instigator_serialized_cursor,
+    asset_daemon_cursor_to_instigator_serialized_cursor,
+)
+
+from ..assets.shared import EXECUTION_TIME_TAG
+from ..assets.specs import ENVIRONMENT_TAG, GATEWAY_TAG
+from ..config.errors import DatabaseLocked
+from ..config.settings import AutomationSettings
+from .planner import Planner, TickPlan
+
+MODELS_TAG = "sqlmesh/models"
+"""Run tag: how many models the tick requested."""
+
+# The evaluator writes two lines for every asset; the tick's log has our own.
+_QUIET = logging.getLogger(f"{__name__}.evaluator")
+_QUIET.setLevel(logging.ERROR)
+
+
+class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
+    """Evaluates the conditions of one SQLMesh environment and requests one run.
+
+    Dagster's own evaluation in user code is limited to 500 assets and checks and cannot put a
+    skip message or tags that depend on the tick; this one builds the evaluation itself.
+
+    Args:
+        settings: The SQLMesh environment.
+        planner: Makes each tick's plan.
+        gateway: The gateway's name.
+    """
+
+    def __init__(self, settings: AutomationSettings, planner: Planner, gateway: str) -> None:
+        self._settings, self._planner, self._gateway = settings, planner, gateway
+        running, stopped = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
+        with warnings.catch_warnings():
+            # Evaluation in user code is beta in Dagster; a test holds what we need of it.
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            super().__init__(
+                name=f"{settings.id}_automation",
+                target=dg.AssetSelection.tag(ENVIRONMENT_TAG, settings.environment),
+                default_status=running if settings.enabled else stopped,
+                minimum_interval_seconds=settings.interval_seconds,
+                description=(
+                    f"Requests the models of SQLMesh environment {settings.environment!r} that "
+                    "are due, all in one run. Each tick's log says why a model was requested or "
+                    "held."
+                ),
+                use_user_code_server=True,
+                emit_backfills=False,
+            )
+
+    def with_attributes(self, *, jobs: Any = None, metadata: Any = None) -> SqlmeshAutomationSensor:
+        """A copy with other metadata; Dagster's own would forget the subclass."""
+        copy = SqlmeshAutomationSensor(self._settings, self._planner, self._gateway)
+        copy._metadata = self._metadata if metadata is None else metadata
+        return copy
+
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+        """One tick, called by Dagster's daemon through the code server.
+
+        A locked DuckDB database passes by itself, so it skips the tick.
+
+        Raises:
+            AutomationError: The facts cannot be read; Dagster shows the tick as failed.
+        """
+        try:
+            plan = self._planner.plan(context.instance, datetime.now(UTC))
+        except DatabaseLocked as error:
+            context.log.info(str(error))
+            return _result(context, skip_message=str(error))
+        for line in plan.lines():
+            context.log.info(line)
+        return self.request(context, plan)
+
+    def request(
+        self, context: dg.SensorEvaluationContext, plan: TickPlan, *, simulated: bool = False
+    ) -> SensorExecutionData:
+        """Evaluates the conditions on a plan.
+
+        Args:
+            context: The sensor's context, with instance and repository.
+            plan: What the tick decides.
+            simulated: Whether the plan is not for now, so that the run has to be told.
+        """
+        if plan.state.planned_at is None:
+            return _result(context, skip_message=plan.skip_message)
+        tags = {EXECUTION_TIME_TAG: plan.state.at.isoformat()} if simulated else {}
+        return self._evaluate_conditions(context, plan, tags)
+
+    def _evaluate_conditions(
+        self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]
+    ) -> SensorExecutionData:
+        assert context.repository_def is not None
+        graph = context.repository_def.asset_graph
+        cursor = asset_daemon_cursor_from_instigator_serialized_cursor(context.cursor, graph)
+        evaluation = AutomationTickEvaluationContext(
+            evaluation_id=cursor.evaluation_id,
+            instance=context.instance,
+            asset_graph=graph,
+            cursor=cursor,
+            materialize_run_tags={
+                ENVIRONMENT_TAG: self._settings.environment,
+                GATEWAY_TAG: self._gateway,
+                MODELS_TAG: str(len(plan.requested)),
+                **DagsterRun.tags_for_sensor(self),
+                **tags,
+            },
+            observe_run_tags={},
+            auto_observe_asset_keys=set(),
+            asset_selection=self.asset_selection,
+            emit_backfills=False,
+            evaluation_time=plan.state.at,
+            logger=_QUIET,
+        )
+        # The evaluation's one view of the asset graph is what every condition is handed.
+        self._planner.attach(evaluation._evaluator.asset_graph_view, plan)
+        requests, new_cursor, evaluations = evaluation.evaluate()
+        if len(requests) > 1:
+            raise dg.DagsterInvariantViolationError(
+                f"One tick asked for {len(requests)} runs. Assets of a SQLMesh environment must "
+                "not be partitioned and must be in one repository."
+            )
+        return _result(
+            context,
+            run_requests=requests,
+            skip_message=None if requests else plan.skip_message,
+            cursor=asset_daemon_cursor_to_instigator_serialized_cursor(new_cursor),
+            evaluations=evaluations,
+        )
+
+
+def _result(
+    context: dg.SensorEvaluationContext,
+    *,
+    run_requests: Any = (),
+    skip_message: str | None = None,
+    cursor: str | None = None,
+    evaluations: Any = (),
+) -> SensorExecutionData:
+    requests: list[RunRequest] = list(run_requests)
+    captured = context.has_captured_logs()  # type: ignore[no-untyped-call]
+    log_key = context.log_key if captured else None
+    return SensorExecutionData(
+        run_requests=requests,
+        skip_message=skip_message,
+        cursor=cursor or context.cursor,
+        dagster_run_reactions=[],
+        log_key=log_key,
+        dynamic_partitions_requests=[],
+        asset_events=[],
+        automation_condition_evaluations=list(evaluations),
+    )

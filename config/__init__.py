@@ -1,0 +1,1 @@
+"""Settings, errors and cron arithmetic. Imports neither Dagster nor SQLMesh."""

@@ -1,0 +1,182 @@
+"""The errors of this package, one family with one root.
+
+    AutomationError
+    ├── ConfigurationError            something a person has to change; the CLI exits with 2
+    │   ├── SettingsError
+    │   ├── ProjectNotFound
+    │   ├── ProjectInvalid
+    │   ├── ProjectEmpty
+    │   ├── GatewayUnknown
+    │   ├── EnvironmentNotFound
+    │   ├── DuplicateAssetKey
+    │   └── IncompatiblePackages
+    ├── Unavailable                   may work a moment later; the CLI exits with 3
+    │   ├── DatabaseLocked
+    │   └── StateUnavailable
+    └── ExecutionError                a run could not do its work; the step fails with it
+        ├── ExecutionAborted
+        ├── ExecutionIsolated
+        └── OutcomeMissing
+
+Each one builds its message from what it is given: the thing, the value, the cure.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+class AutomationError(Exception):
+    """Root of all errors that this package raises on purpose."""
+
+
+class ConfigurationError(AutomationError):
+    """Something a person has to change before it can work."""
+
+
+class SettingsError(ConfigurationError):
+    """One or more settings cannot be used.
+
+    Args:
+        problems: One line a setting; each names the variable, its value and what is accepted.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(problems))
+
+    @classmethod
+    def unknown(cls, name: str, origin: str, known: Iterable[str]) -> SettingsError:
+        """A setting that does not exist, with the nearest one that does."""
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        return cls([f"{name} ({origin}) is not a setting. {hint}Settings: {', '.join(known)}"])
+
+
+class ProjectNotFound(ConfigurationError):
+    """There is no SQLMesh project at the path."""
+
+    def __init__(self, project: Path) -> None:
+        what = (
+            "holds no config.yaml, config.yml or config.py" if project.is_dir() else "is no folder"
+        )
+        super().__init__(
+            f"No SQLMesh project at {project}: it {what}. "
+            "Set SQLMESH_AUTOMATION_PROJECT to the folder with the SQLMesh configuration."
+        )
+
+
+class ProjectInvalid(ConfigurationError):
+    """SQLMesh refuses the project's configuration or one of its files."""
+
+    def __init__(self, project: Path, reason: str) -> None:
+        super().__init__(
+            f"SQLMesh cannot load the project at {project}: {reason}\n"
+            f"See it with SQLMesh itself: sqlmesh -p {project} info"
+        )
+
+
+class ProjectEmpty(ConfigurationError):
+    """The project has a configuration and no models."""
+
+    def __init__(self, project: Path) -> None:
+        super().__init__(
+            f"The SQLMesh project at {project} has no models. Add one below {project / 'models'}, "
+            "or point SQLMESH_AUTOMATION_PROJECT at another project."
+        )
+
+
+class GatewayUnknown(ConfigurationError):
+    """The gateway is not in the project's configuration."""
+
+    def __init__(self, gateway: str, known: Iterable[str], project: Path) -> None:
+        super().__init__(
+            f"Gateway {gateway!r} (SQLMESH_AUTOMATION_GATEWAY) is not configured in {project}. "
+            f"Configured gateways: {', '.join(sorted(known)) or 'none'}"
+        )
+
+
+class EnvironmentNotFound(ConfigurationError):
+    """The SQLMesh environment has never been planned."""
+
+    def __init__(self, environment: str, project: Path) -> None:
+        super().__init__(
+            f"SQLMesh environment {environment!r} does not exist in the state of {project}. "
+            f"Create it with: sqlmesh -p {project} plan {environment}"
+        )
+
+
+class DuplicateAssetKey(ConfigurationError):
+    """Two models map to one asset key."""
+
+    def __init__(self, key: str, first: str, second: str) -> None:
+        super().__init__(
+            f"Models {first} and {second} both map to the asset key {key!r}. "
+            "Rename one of them, or override SQLMeshTranslator.get_asset_key."
+        )
+
+
+class IncompatiblePackages(ConfigurationError):
+    """SQLMesh cannot be imported beside another installed package."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            "SQLMesh cannot be imported because the package 'sqlglotc' is installed "
+            f"(dagster-dbt brings it through sqlglot[rs]): {reason}. "
+            "Cure: pip uninstall sqlglotc, or install dagster-dbt in another environment."
+        )
+
+
+class Unavailable(AutomationError):
+    """Something that may work a moment later."""
+
+
+class DatabaseLocked(Unavailable):
+    """Another process holds the DuckDB database."""
+
+    def __init__(self, database: str, reason: str) -> None:
+        super().__init__(f"The DuckDB database {database} is in use by another process: {reason}")
+
+
+class StateUnavailable(Unavailable):
+    """The state database or the warehouse cannot be reached."""
+
+    def __init__(self, project: Path, reason: str) -> None:
+        super().__init__(
+            f"The state database or the warehouse of {project} is out of reach: {reason}"
+        )
+
+
+class ExecutionError(AutomationError):
+    """A run could not do its work."""
+
+
+class ExecutionAborted(ExecutionError):
+    """The execution stopped before this model had an outcome."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"{model} was not evaluated: the SQLMesh execution stopped. {reason}")
+
+
+class ExecutionIsolated(ExecutionError):
+    """The run's executor gives each step a process of its own."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"Another process of run {run_id} has started its SQLMesh execution already; a second "
+            "one would evaluate models twice. Use the executor that build_definitions sets "
+            "(dagster.in_process_executor) for jobs with SQLMesh models."
+        )
+
+
+class OutcomeMissing(ExecutionError):
+    """The execution ended and the ledger has nothing for this model."""
+
+    def __init__(self, model: str, run_id: str) -> None:
+        super().__init__(
+            f"The SQLMesh execution of run {run_id} ended without an outcome for {model}. "
+            "This is a defect of dagster-sqlmesh-automation: please report it with the run's log."
+        )

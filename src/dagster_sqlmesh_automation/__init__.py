@@ -1,0 +1,16 @@
+"""SQLMesh models as individual Dagster assets, automated, with one SQLMesh execution per tick."""
+
+from dagster_sqlmesh_automation.assets.manifest import ManifestAudit, ManifestModel
+from dagster_sqlmesh_automation.assets.translator import SQLMeshTranslator
+from dagster_sqlmesh_automation.automation.definitions import build_definitions
+from dagster_sqlmesh_automation.config.errors import AutomationError
+from dagster_sqlmesh_automation.config.settings import AutomationSettings
+
+__all__ = [
+    "AutomationError",
+    "AutomationSettings",
+    "ManifestAudit",
+    "ManifestModel",
+    "SQLMeshTranslator",
+    "build_definitions",
+]
