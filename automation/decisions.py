@@ -35,10 +35,13 @@ class Due:
     Attributes:
         intervals: What it would evaluate, as contiguous ranges; empty where it waits.
         waiting: What it waits for although its cron has elapsed, such as a signal.
+        only_lookback: Whether SQLMesh has recorded all of the intervals before and would only
+            repeat them. It does so at every run while a signal holds a newer one back.
     """
 
     intervals: tuple[Interval, ...] = ()
     waiting: str = ""
+    only_lookback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,13 @@ class Decision:
     @property
     def held(self) -> str:
         """Why a due model is not requested; empty where it is."""
-        return self.in_progress or self.upstream or self.retry
+        return self.in_progress or self.upstream or self.retry or self._lookback
+
+    @property
+    def _lookback(self) -> str:
+        if self.due is None or not self.due.only_lookback:
+            return ""
+        return "only its lookback is ready; it waits for the new interval"
 
     @property
     def requested(self) -> bool:
@@ -133,7 +142,9 @@ def decide(
 
     - a run in progress covers it, or something upstream of it;
     - something upstream of it is due and held: SQLMesh would evaluate that first;
-    - its last run failed, until its next cron tick after that run, or a new plan.
+    - its last run failed, until its next cron tick after that run, or a new plan;
+    - nothing but its lookback is ready, which every tick would evaluate again. What reads it is
+      not held by that, as nothing new is missing upstream.
 
     Args:
         nodes: All models and standalone audits, in topological order.

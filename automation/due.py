@@ -178,6 +178,10 @@ def _unchanged(snapshots: dict[Any, Snapshot]) -> Iterator[None]:
             snapshot.next_auto_restatement_ts = restated
 
 
+def _within(interval: tuple[int, int], recorded: list[tuple[int, int]]) -> bool:
+    return any(start <= interval[0] and interval[1] <= end for start, end in recorded)
+
+
 def _joined(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
     joined: list[tuple[int, int]] = []
     for start, end in sorted(intervals):

@@ -1,0 +1,65 @@
+"""Fixtures: planned projects, Dagster instances, and a counter at SQLMesh's scheduler."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports SQLMesh or Dagster.
+os.environ["SQLMESH__DISABLE_ANONYMIZED_ANALYTICS"] = "true"
+os.environ["MAX_FORK_WORKERS"] = "1"
+os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from support import counting, projects
+from support.ticks import Automation
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test."""
+    for variable in os.environ:
+        if (
+            variable.startswith(("SQLMESH_AUTOMATION_", "JAFFLE_SHOP_"))
+            or variable == "DAGSTER_HOME"
+        ):
+            monkeypatch.delenv(variable)
+
+
+@pytest.fixture(scope="session")
+def planned_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, planned once for the session; copy it, do not change it."""
+    return projects.planned_example(tmp_path_factory.mktemp("planned") / "jaffle_shop")
+
+
+@pytest.fixture
+def example(planned_example: Path, tmp_path: Path) -> Path:
+    """A copy of the planned example that a test may change."""
+    copy = tmp_path / "jaffle_shop"
+    shutil.copytree(planned_example, copy, ignore=shutil.ignore_patterns("*.lock"))
+    return copy
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance in memory."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def automation(example: Path, instance: dg.DagsterInstance) -> Automation:
+    """The example as a code location."""
+    return Automation.of(example, instance)
+
+
+@pytest.fixture
+def executions(tmp_path: Path) -> Iterator[Callable[[], int]]:
+    """How often SQLMesh's scheduler has run in this process since the test began."""
+    log = tmp_path / "executions.log"
+    with counting.counting(log):
+        yield lambda: counting.count(log)
