@@ -187,10 +187,13 @@ def _with_upstream(
 ) -> set[str]:
     """What SQLMesh's own ``run --select-model`` would evaluate for a selection.
 
-    A model that failed before a plan changed the environment has been reported; it and what reads
-    it are left to the next tick.
+    Standalone audits do not draw in what they read, unless nothing else is selected. A model that
+    failed before a plan changed the environment has been reported; it and what reads it are left
+    to the next tick.
     """
-    names = ancestors(selected, scheduler.snapshots_by_name)
+    known = scheduler.snapshots_by_name
+    models = {name for name in selected if name in known and known[name].is_model}
+    names = ancestors(models or selected, known) | (selected & known.keys())
     if not failed:
         return names
     return {name for name in names if failed.isdisjoint({name, *scheduler.ancestors(name)})}

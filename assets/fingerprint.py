@@ -17,6 +17,8 @@ CONFIG_FILES = ("config.py", "config.yml", "config.yaml", "sqlmesh.yml", "sqlmes
 
 _SOURCES = {".sql", ".py", ".yaml", ".yml", ".csv", ".json", ".toml", ".jinja", ".env"}
 _PASSED_OVER = {"node_modules", "__pycache__", "logs", "target"}
+# Set by this package when it imports SQLMesh, so that the second look would differ.
+_OURS = {"SQLMESH__DISABLE_ANONYMIZED_ANALYTICS", "MAX_FORK_WORKERS"}
 _LARGE = 16 * 1024 * 1024
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]{2,}")
 
@@ -49,7 +51,7 @@ def project_fingerprint(settings: AutomationSettings) -> str:
         digest.update(hashlib.sha256(content).digest())
         if path.suffix in {".py", ".yaml", ".yml", ".env"} or path.name == ".env":
             names.update(_NAME.findall(content))
-    for variable in sorted(os.environ):
+    for variable in sorted(os.environ.keys() - _OURS):
         if variable.encode() in names or variable.upper().startswith("SQLMESH__"):
             digest.update(f"{variable}={os.environ[variable]}\0".encode())
     return digest.hexdigest()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+_LONGEST_ERROR = 500
 
 Interval = tuple[datetime, datetime]
 """A half-open range of time, both ends aware and in UTC, as SQLMesh records it."""
@@ -106,7 +109,8 @@ class Outcome:
         if self.reason:
             parts.append(self.reason)
         if self.error:
-            parts.append(self.error)
+            # In one line; the whole of it is in the step's metadata.
+            parts.append(textwrap.shorten(self.error, _LONGEST_ERROR, placeholder=" …"))
         if self.status is OutcomeStatus.UP_TO_DATE and self.next_interval:
             parts.append(f"next interval ready at {self.next_interval:%Y-%m-%d %H:%M} UTC")
         verb = self.status.value.replace("_", " ")

@@ -6,7 +6,7 @@ Everything that hooks into SQLMesh's scheduler, evaluator and console is here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ class RecordingScheduler(Scheduler):
 
     recorder: Recorder
     failed: set[str]
+    left_out: dict[str, str]
 
     @classmethod
     def of(
@@ -49,7 +50,7 @@ class RecordingScheduler(Scheduler):
             console=context.console,
             notification_target_manager=context.notification_target_manager,
         )
-        scheduler.recorder, scheduler.failed = recorder, set()
+        scheduler.recorder, scheduler.failed, scheduler.left_out = recorder, set(), {}
         _record_audits(context.snapshot_evaluator, recorder)
         return scheduler
 
@@ -63,6 +64,31 @@ class RecordingScheduler(Scheduler):
             sql = None if audit else _rendered(snapshot, self, kwargs)
             self.recorder.failed(snapshot.name, error=_message(error), audit=audit, sql=sql)
             raise
+
+    def merged_missing_intervals(
+        self, *args: Any, selected_snapshots: set[str] | None = None, **kwargs: Any
+    ) -> Any:
+        """What misses intervals among the selected; no standalone audit ahead of what it reads.
+
+        SQLMesh itself never selects standalone audits. One that rides along with a model that a
+        person runs would be recorded for a time that the other models it reads do not have yet.
+        """
+        every = super().merged_missing_intervals(*args, **kwargs)
+        selected = (
+            selected_snapshots if selected_snapshots is not None else set(self.snapshots_by_name)
+        )
+        missing = {snapshot.name for snapshot in every} - selected
+        for snapshot in every:
+            if snapshot.is_audit and (lacking := missing & self.ancestors(snapshot.name)):
+                named = ", ".join(
+                    sorted(_display(self.snapshots_by_name[each]) for each in lacking)
+                )
+                self.left_out[snapshot.name] = f"{named} has to be evaluated first"
+        return {
+            snapshot: intervals
+            for snapshot, intervals in every.items()
+            if snapshot.name in selected and snapshot.name not in self.left_out
+        }
 
     def ancestors(self, name: str) -> set[str]:
         """All that a snapshot reads, directly or not, by name."""
@@ -134,23 +160,19 @@ class SignalConsole(NoopConsole):
             self.holding.setdefault(snapshot.name, signal_name)
 
 
-def unready_reason(
-    name: str,
-    batches: Mapping[str, Collection[Any]],
-    holding: Mapping[str, str],
-    snapshots: Mapping[str, Snapshot],
-) -> str:
-    """Why a model whose cron has elapsed has no batch; empty where it has one."""
-    if batches[name]:
-        return ""
+def unready_reason(name: str, holding: Mapping[str, str], snapshots: Mapping[str, Snapshot]) -> str:
+    """Why intervals of a model are not ready although its cron has elapsed.
+
+    Args:
+        name: The model's ``fqn``.
+        holding: The signal that holds a model, by ``fqn``.
+        snapshots: All snapshots of the environment, by ``fqn``.
+    """
     if signal := holding.get(name):
         return f"signal {signal} holds it"
-    waiting = [
-        _display(snapshots[parent.name])
-        for parent in snapshots[name].parents
-        if parent.name in batches and not batches[parent.name]
-    ]
-    return f"upstream {', '.join(sorted(waiting))} is not ready"
+    held = sorted(holding.keys() & ancestors([name], snapshots))
+    named = [f"{_display(snapshots[fqn])} (signal {holding[fqn]})" for fqn in held]
+    return f"upstream {', '.join(named)} is not ready" if named else "upstream is not ready"
 
 
 class RecordingConsole(SignalConsole):
@@ -200,9 +222,7 @@ class RecordingConsole(SignalConsole):
                 name=_display(known[name]),
                 snapshot=known[name].identifier,
                 planned=[(moment(start), moment(end)) for start, end in by_name.get(name, ())],
-                reason=unready_reason(name, by_name, self.holding, known)
-                if name in by_name
-                else "",
+                reason=self._why_nothing(name, by_name),
                 next_interval=_next(known[name], self._at),
                 feeds_executed=name in feeding,
             )
@@ -210,6 +230,14 @@ class RecordingConsole(SignalConsole):
             if name in by_name or name in self._considered
         }
         self._scheduler.recorder.planned(progress, self._wanted)
+
+    def _why_nothing(self, name: str, batches: Mapping[str, Any]) -> str:
+        """Why a model whose cron has elapsed has no batch; empty where it has some."""
+        if reason := self._scheduler.left_out.get(name):
+            return reason
+        if name not in batches or batches[name]:
+            return ""
+        return unready_reason(name, self.holding, self._scheduler.snapshots_by_name)
 
     def update_snapshot_evaluation_progress(
         self,

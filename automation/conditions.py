@@ -88,6 +88,8 @@ class _Reason(dg.AutomationCondition[Any]):
 
 class _Due(_LookUp):
     def _look(self, decision: Decision) -> tuple[bool, str]:
+        if decision.lookback:
+            return False, decision.lookback
         return decision.is_due, decision.reason if not decision.held else ""
 
 

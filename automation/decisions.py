@@ -19,6 +19,7 @@ class Node:
         name: The name that a person knows it by.
         parents: ``fqn`` of what it reads, as far as this code location holds it.
         cron: Cron expression or alias; ``cron_tz`` is its zone, UTC when ``None``.
+        is_audit: Whether it is a standalone audit.
     """
 
     fqn: str
@@ -26,6 +27,7 @@ class Node:
     parents: tuple[str, ...]
     cron: str
     cron_tz: str | None = None
+    is_audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,13 @@ class Attempt:
     Attributes:
         run_id: The Dagster run.
         at: The moment for which the run was done, aware.
+        started: When it started by the clock on the wall, aware; the same but for simulated runs.
         why: What became of the model, such as ``failed``.
     """
 
     run_id: str
     at: datetime
+    started: datetime
     why: str
 
 
@@ -85,6 +89,7 @@ class Decision:
     Attributes:
         due: What SQLMesh would do; ``None`` where its cron has not elapsed.
         next_cron: When its cron elapses next, where the environment holds the model.
+        is_audit: Whether it is a standalone audit and no model.
         in_progress: Why it or something that it reads is being evaluated; empty where not.
         upstream: Why something that it reads holds it; empty where nothing does.
         retry: Why its last failure holds it; empty where it does not.
@@ -94,6 +99,7 @@ class Decision:
     name: str
     due: Due | None
     next_cron: datetime | None
+    is_audit: bool = False
     in_progress: str = ""
     upstream: str = ""
     retry: str = ""
@@ -106,13 +112,14 @@ class Decision:
     @property
     def held(self) -> str:
         """Why a due model is not requested; empty where it is."""
-        return self.in_progress or self.upstream or self.retry or self._lookback
+        return self.in_progress or self.upstream or self.retry or self.lookback
 
     @property
-    def _lookback(self) -> str:
+    def lookback(self) -> str:
+        """Why evaluating it would only repeat its lookback; empty where it would do more."""
         if self.due is None or not self.due.only_lookback:
             return ""
-        return "only its lookback is ready; it waits for the new interval"
+        return f"only its lookback is ready: {self.due.waiting}"
 
     @property
     def requested(self) -> bool:
@@ -165,6 +172,7 @@ def decide(
             name=node.name,
             due=state.due.get(node.fqn),
             next_cron=state.next_cron.get(node.fqn),
+            is_audit=node.is_audit,
             in_progress=f"run {run_id} is evaluating it" if run_id else "",
             upstream=upstream,
             retry=_retry(node, state, failures.get(node.fqn)),
@@ -184,7 +192,7 @@ def decide(
 def _retry(node: Node, state: DueState, failure: Attempt | None) -> str:
     if failure is None:
         return ""
-    if state.planned_at is not None and state.planned_at > failure.at:
+    if state.planned_at is not None and state.planned_at > failure.started:
         return ""
     again = next_tick(node.cron, failure.at, node.cron_tz)
     if state.at >= again:

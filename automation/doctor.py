@@ -58,7 +58,7 @@ def examine(settings: AutomationSettings) -> Iterator[Finding]:
             yield _tick_time(time.perf_counter() - started)
             yield Finding(
                 f"environment {plan.environment!r} is at plan {plan.state.plan_id}; "
-                f"{len(plan.due)} of {len(plan.decisions)} models due now"
+                f"{plan.counted} now"
             )
             yield _sensor(location, instance)
     except Unavailable as error:

@@ -136,13 +136,17 @@ class DueReader:
                 environment.naming_info,
                 dag=dag.subdag(*(snapshot.snapshot_id for snapshot in merged)),
             )
-        by_name = {snapshot.name: intervals for snapshot, intervals in batches.items()}
+            recorded = {
+                snapshot.name: snapshot.intervals
+                if index.is_representative(snapshot)
+                else snapshot.dev_intervals
+                for snapshot in batches
+            }
         return {
-            name: Due(
-                intervals=tuple((moment(start), moment(end)) for start, end in _joined(intervals)),
-                waiting=unready_reason(name, by_name, console.holding, scheduler.snapshots_by_name),
+            snapshot.name: _explained(
+                snapshot, intervals, recorded[snapshot.name], console, scheduler.snapshots_by_name
             )
-            for name, intervals in by_name.items()
+            for snapshot, intervals in batches.items()
         }
 
     def _next_cron(self, at: datetime) -> dict[str, datetime]:
@@ -176,6 +180,22 @@ def _unchanged(snapshots: dict[Any, Snapshot]) -> Iterator[None]:
             snapshot.intervals = intervals
             snapshot.pending_restatement_intervals = pending
             snapshot.next_auto_restatement_ts = restated
+
+
+def _explained(
+    snapshot: Snapshot,
+    intervals: list[tuple[int, int]],
+    recorded: list[tuple[int, int]],
+    console: SignalConsole,
+    snapshots: dict[str, Snapshot],
+) -> Due:
+    only_lookback = bool(intervals) and all(_within(each, recorded) for each in intervals)
+    waits = not intervals or only_lookback
+    return Due(
+        intervals=tuple((moment(start), moment(end)) for start, end in _joined(intervals)),
+        waiting=unready_reason(snapshot.name, console.holding, snapshots) if waits else "",
+        only_lookback=only_lookback,
+    )
 
 
 def _within(interval: tuple[int, int], recorded: list[tuple[int, int]]) -> bool:

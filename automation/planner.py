@@ -48,27 +48,35 @@ class TickPlan:
         return [decision for decision in self.due if decision.requested]
 
     @property
+    def counted(self) -> str:
+        """How many are due, such as ``3 of 18 models due``; standalone audits apart."""
+        models = sum(not decision.is_audit for decision in self.decisions.values())
+        due = sum(not decision.is_audit for decision in self.due)
+        audits = len(self.due) - due
+        also = f" and {audits} standalone audit{'s' * (audits != 1)}" if audits else ""
+        return f"{due} of {models} models due{also}"
+
+    @property
     def skip_message(self) -> str:
         """Why the tick requests nothing, in one line."""
-        counted = f"{len(self.due)} of {len(self.decisions)} models due"
         if self.state.planned_at is None:
-            return f"{counted}; held: plan {self.state.plan_id} is being applied"
+            return f"{self.counted}; held: plan {self.state.plan_id} is being applied"
         if self.due:
             first = self.due[0]
             more = f" (and {len(self.due) - 1} more)" if len(self.due) > 1 else ""
-            return f"{counted}, all held: {first.name}: {first.held}{more}"
+            return f"{self.counted}, all held: {first.name}: {first.held}{more}"
         upcoming = [d for d in self.decisions.values() if d.next_cron is not None]
         if not upcoming:
-            return counted
+            return self.counted
         first = min(upcoming, key=lambda decision: (decision.next_cron, decision.name))
         assert first.next_cron is not None
-        return f"{counted}; next: {first.name} at {spoken(first.next_cron)}"
+        return f"{self.counted}; next: {first.name} at {spoken(first.next_cron)}"
 
     def lines(self) -> Iterator[str]:
         """The tick in words: every due model, its intervals, and what holds any back."""
         yield (
-            f"{len(self.due)} of {len(self.decisions)} models due in {self.environment!r} "
-            f"at {spoken(self.state.at)}, {len(self.requested)} requested"
+            f"{self.environment} at {spoken(self.state.at)}: {self.counted}, "
+            f"{len(self.requested)} requested"
         )
         for decision in self.decisions.values():
             if decision.is_due:
@@ -153,7 +161,7 @@ def _nodes(manifest: Manifest) -> tuple[Node, ...]:
     return (
         *(Node(m.fqn, m.name, parents[m.fqn], m.cron, m.cron_tz) for m in manifest.executed),
         *(
-            Node(audit.fqn, audit.name, audit.depends_on, audit.cron, audit.cron_tz)
+            Node(audit.fqn, audit.name, audit.depends_on, audit.cron, audit.cron_tz, is_audit=True)
             for audit in manifest.standalone_audits
         ),
     )

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..assets.outcome import Outcome, OutcomeStatus
-from .decisions import Decision, spoken, spoken_intervals
+from .decisions import Decision, spoken_intervals
 from .planner import TickPlan
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _STYLES = {
 
 def decisions_table(location: Location, plan: TickPlan, *, only_due: bool) -> Table:
     """Every model with what a tick would do."""
-    table = Table(title=_title(plan), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=next(plan.lines()), title_justify="left", box=None, pad_edge=False)
     for column in ("model", "kind", "cron", "decision"):
         table.add_column(column, overflow="fold")
     for model in location.manifest.executed:
@@ -47,20 +47,20 @@ def decisions_table(location: Location, plan: TickPlan, *, only_due: bool) -> Ta
 
 def print_decisions(console: Console, plan: TickPlan) -> None:
     """What is due and what the tick does about it."""
-    console.print(Text(_title(plan), style="bold"))
+    console.print(Text(next(plan.lines()), style="bold"))
     for decision in plan.decisions.values():
         if decision.due is None:
             continue
         console.print(Text(f"  {decision.name:<32}").append(_decided(decision)), soft_wrap=True)
     if not plan.requested:
-        console.print(Text(f"  {plan.skip_message}", style="dim"))
+        console.print(Text(f"  {plan.skip_message}", style="dim"), soft_wrap=True)
 
 
 def print_outcomes(console: Console, report: TickReport) -> None:
     """What became of each model."""
     for outcome in report.outcomes.values():
         style = _STYLES.get(outcome.status, "dim")
-        console.print(Text("  ").append(outcome.summary(), style=style))
+        console.print(Text("  ").append(outcome.summary(), style=style), soft_wrap=True)
         for audit in outcome.audits:
             if not audit.passed:
                 kind = "blocking" if audit.blocking else "non-blocking"
@@ -107,13 +107,6 @@ class ProgressBar:
     def ended(self, error: BaseException | None) -> None:
         """Nothing follows."""
         self._progress.stop()
-
-
-def _title(plan: TickPlan) -> str:
-    return (
-        f"{plan.environment} at {spoken(plan.state.at)}: {len(plan.due)} of "
-        f"{len(plan.decisions)} models due, {len(plan.requested)} requested"
-    )
 
 
 def _decided(decision: Decision) -> Text:

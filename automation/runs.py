@@ -111,13 +111,13 @@ class RunReader:
         else:
             # Skipped: what failed is upstream, and holds it as long as it is held itself.
             return None
-        return Attempt(run_id=run.run_id, at=_moment(record), why=why)
+        started = _started(record)
+        at = run.tags.get(EXECUTION_TIME_TAG)
+        moment = datetime.fromisoformat(at) if at else started
+        return Attempt(run_id=run.run_id, at=moment, started=started, why=why)
 
 
-def _moment(record: RunRecord) -> datetime:
-    """The moment for which a run was done: its tag's, or when it started."""
-    if at := record.dagster_run.tags.get(EXECUTION_TIME_TAG):
-        return datetime.fromisoformat(at)
+def _started(record: RunRecord) -> datetime:
     started = record.start_time or record.create_timestamp.timestamp()
     return datetime.fromtimestamp(started, tz=UTC)
 

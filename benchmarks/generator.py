@@ -125,10 +125,10 @@ def _model(
         properties.append(f"cron_tz '{zone}'")
     properties.extend(extra)
     window = "WHERE ds BETWEEN @start_ts AND @end_ts" if kind == "INCREMENTAL_BY_TIME_RANGE" else ""
-    source = (
-        "\n  UNION\n  ".join(f"SELECT id, ds FROM {parent}" for parent in parents)
-        or f"SELECT i AS id, TIMESTAMP '{start}' + INTERVAL 1 HOUR * i AS ds FROM RANGE(960) AS t(i)"
-    )
+    source = "\n  UNION\n  ".join(f"SELECT id, ds FROM {parent}" for parent in parents)
+    if not parents:
+        hour = f"TIMESTAMP '{start}' + INTERVAL 1 HOUR * i"
+        source = f"SELECT i AS id, {hour} AS ds FROM RANGE(960) AS t(i)"
     body = ",\n  ".join(properties)
     return (
         f"MODEL (\n  {body}\n);\n\n"

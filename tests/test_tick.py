@@ -37,5 +37,5 @@ def test_the_next_tick_is_idle_and_says_what_comes_next(automation: Automation) 
 
     assert not tick.run_requests
     assert tick.skip_message == (
-        "0 of 19 models due; next: marketing.sessions at 2026-10-14 01:05 UTC"
+        "0 of 18 models due; next: marketing.sessions at 2026-10-14 01:05 UTC"
     )

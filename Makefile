@@ -1,0 +1,54 @@
+# Needs Python 3.11 or newer and nothing else: everything is installed into .venv.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := .demo
+
+export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS = true
+
+.PHONY: help install demo ui test test-floors check format bench clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed  ## Create the virtual environment and install into it
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: install  ## Plan the example and run ticks on it, here and now
+	$(BIN)/python examples/demo.py $(DEMO)
+
+ui: install  ## Open Dagster's UI and daemon on the example (http://127.0.0.1:3000)
+	$(BIN)/python examples/ui.py $(DEMO)
+
+test: install  ## Run the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-floors:  ## Run the fast tests with the oldest versions that pyproject.toml allows
+	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet --upgrade pip uv
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.'
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python pytest pytest-timeout pytest-xdist hypothesis jsonschema
+	.venv-floors/bin/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+
+check: install  ## Lint, format, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## Measure definitions and ticks at 1000 models
+	$(BIN)/python benchmarks/load_and_tick.py
+
+clean:  ## Remove the demo and caches, keep the virtual environment
+	rm -rf $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

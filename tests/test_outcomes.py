@@ -1,0 +1,544 @@
+"""The truth table of outcomes, row by row: what Dagster's event log holds and what it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from support import projects
+from support.outcome_helpers import (
+    NOT_STARTED,
+    Recorded,
+    T,
+    data_version,
+    failure,
+    intervals,
+    recorded,
+    runless,
+    said,
+    small_project,
+    sql,
+)
+from support.ticks import Automation
+
+DAY = date(2026, 10, 14)
+FIVE_PAST = datetime(2026, 10, 14, 0, 5, tzinfo=UTC)
+HOUR = datetime(2026, 10, 14, 1, tzinfo=UTC)
+NEXT_HOUR = datetime(2026, 10, 14, 2, tzinfo=UTC)
+NEXT_DAY = datetime(2026, 10, 15, tzinfo=UTC)
+
+Count = Callable[[], int]
+
+NOT_NEGATIVE = "assert_order_total_not_negative"
+UNPAID = "assert_no_unpaid_orders"
+PAYMENTS = "assert_every_order_has_payment"
+
+
+def day(number: int) -> str:
+    """A midnight of October as metadata spells it."""
+    return f"2026-10-{number:02}T00:00:00+00:00"
+
+
+# Executed
+
+
+def test_models_that_were_executed_are_materialized_once_with_their_metadata_and_checks(
+    automation: Automation, executions: Count
+) -> None:
+    tick, run = automation.tick_and_run(NEXT_DAY)
+
+    assert run is not None
+    assert run.success
+    assert set(run.materialized()) == tick.requested
+    for model in automation.location.manifest.executed:
+        asset = f"{model.schema}/{model.table}"
+        audits = {audit.check: "passed" for audit in model.audits}
+        if asset in {"staging/orders", "staging/payments"}:
+            audits[PAYMENTS] = "passed"
+        expected = Recorded("success", 1, audits) if asset in tick.requested else NOT_STARTED
+        assert recorded(run, asset) == expected
+
+    made = run.materialized()["sales/orders"]
+    metadata = {key: value.value for key, value in made.metadata.items()}
+    duration = metadata.pop("sqlmesh/duration_ms")
+    assert isinstance(duration, int)
+    assert metadata.pop("sqlmesh/snapshot")
+    # DuckDB tells neither rows nor bytes.
+    assert metadata == {
+        "sqlmesh/outcome": "executed",
+        "sqlmesh/model": "sales.orders",
+        "sqlmesh/intervals": [[day(14), day(15)]],
+        "sqlmesh/batches": 1,
+    }
+    passed = run.checks()["sales/orders", NOT_NEGATIVE]
+    assert passed.metadata["sqlmesh/failing_rows"].value == 0
+    assert "sqlmesh/query" not in passed.metadata
+    assert executions() == 1
+
+
+def test_a_data_version_is_new_with_each_evaluation(
+    automation: Automation, executions: Count
+) -> None:
+    first = automation.run(["staging/web_events"], FIVE_PAST).materialized()
+    second = automation.run(["staging/web_events"], HOUR).materialized()
+
+    versions = {data_version(made["staging/web_events"]) for made in (first, second)}
+    assert len(versions) == 2
+    assert "" not in versions
+    assert executions() == 2
+
+
+# A non-blocking audit failed
+
+
+def test_an_audit_that_does_not_block_warns_and_the_model_is_materialized(
+    automation: Automation, executions: Count
+) -> None:
+    projects.example_data().lose_payments(automation.project / "jaffle_shop.duckdb", DAY)
+
+    _, run = automation.tick_and_run(NEXT_DAY)
+
+    assert run is not None
+    assert run.success
+    assert recorded(run, "finance/reconciliation") == Recorded(
+        "success",
+        1,
+        {
+            UNPAID: "WARN",
+            "assert_fees_not_above_payments": "passed",
+            "unique_values__columns_order_date": "passed",
+        },
+    )
+    check = run.checks()["finance/reconciliation", UNPAID]
+    assert check.metadata["sqlmesh/failing_rows"].value == 1
+    assert "unpaid_order_count" in check.metadata["sqlmesh/query"].value
+    assert run.materialized()["finance/reconciliation"].metadata["sqlmesh/outcome"].value == (
+        "executed"
+    )
+    assert executions() == 1
+
+
+# A blocking audit failed
+
+
+def test_a_blocking_audit_fails_its_step_and_nothing_downstream_starts(
+    automation: Automation, executions: Count
+) -> None:
+    projects.example_data().break_order_totals(automation.project / "jaffle_shop.duckdb", DAY)
+    ((broken,),) = sql(
+        automation.project,
+        "SELECT COUNT(*) FROM raw.orders WHERE ordered_at::DATE = '2026-10-14'"
+        " AND HOUR(ordered_at) = 0",
+    )
+
+    tick, run = automation.tick_and_run(HOUR)
+
+    assert run is not None
+    assert not run.success
+    assert recorded(run, "sales/orders") == Recorded(
+        "failure", 0, {NOT_NEGATIVE: "ERROR", "unique_values__columns_order_id": "passed"}
+    )
+    check = run.checks()["sales/orders", NOT_NEGATIVE]
+    assert check.metadata["sqlmesh/failing_rows"].value == broken
+    assert '"order_total" < 0' in check.metadata["sqlmesh/query"].value
+    description, metadata = failure(run, "sales/orders")
+    assert description == (f"sales.orders: blocking audit failed: {NOT_NEGATIVE} ({broken} rows)")
+    assert metadata["sqlmesh/outcome"] == "audit_failed"
+
+    assert "core/customer_profile" in tick.requested
+    assert recorded(run, "core/customer_profile") == NOT_STARTED
+    assert set(run.materialized()) == tick.requested - {"sales/orders", "core/customer_profile"}
+    assert runless(automation.instance, "sales/orders") == []
+    assert executions() == 1
+
+
+# A batch raised
+
+
+def test_a_python_model_that_raises_fails_its_step_with_its_message(
+    automation: Automation, executions: Count, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAFFLE_SHOP_FAIL", "1")
+
+    run = automation.run(["marketing/customer_segments", "marketing/campaign_audience"], NEXT_DAY)
+
+    assert not run.success
+    assert recorded(run, "marketing/customer_segments") == Recorded("failure")
+    description, metadata = failure(run, "marketing/customer_segments")
+    assert description.startswith("marketing.customer_segments failed in SQLMesh: ")
+    assert "RuntimeError: marketing.customer_segments fails because" in description
+    assert "RuntimeError: marketing.customer_segments fails because" in metadata["sqlmesh/error"]
+    assert metadata["sqlmesh/outcome"] == "failed"
+    assert metadata["sqlmesh/batches"] == 0
+    assert "sqlmesh/sql" not in metadata
+    assert recorded(run, "marketing/campaign_audience") == NOT_STARTED
+    assert executions() == 1
+
+
+def test_an_sql_model_that_raises_fails_its_step_with_the_sql(
+    automation: Automation, executions: Count
+) -> None:
+    sql(automation.project, "ALTER TABLE raw.web_events RENAME COLUMN page_path TO page")
+
+    run = automation.run(["staging/web_events", "marketing/sessions", "staging/order_items"], HOUR)
+
+    assert not run.success
+    assert recorded(run, "staging/web_events") == Recorded("failure")
+    description, metadata = failure(run, "staging/web_events")
+    assert 'does not have a column named "page_path"' in description
+    assert metadata["sqlmesh/sql"].startswith("```sql\nSELECT")
+    assert '"page_path"' in metadata["sqlmesh/sql"]
+    assert "2026-10-14 00:59:59.999999" in metadata["sqlmesh/sql"]
+    assert recorded(run, "marketing/sessions") == NOT_STARTED
+    assert recorded(run, "staging/order_items").step == "success"
+    assert executions() == 1
+
+
+DAYS_MODEL = """\
+MODEL (
+  name tiny.days,
+  kind INCREMENTAL_BY_TIME_RANGE (time_column day, batch_size 1),
+  cron '@daily',
+  audits (not_null(columns := day))
+);
+SELECT day, CASE WHEN broken THEN ERROR('boom')::INT ELSE 1 END AS value
+FROM raw.days WHERE day BETWEEN @start_ds AND @end_ds
+"""
+RAW_DAYS = (
+    "CREATE TABLE raw.days AS SELECT UNNEST(GENERATE_SERIES(DATE '2026-10-01',"
+    " DATE '2026-10-31', INTERVAL 1 DAY))::DATE AS day, FALSE AS broken"
+)
+
+
+@pytest.fixture
+def batches(tmp_path: Path, instance: dg.DagsterInstance) -> Automation:
+    """A model that SQLMesh evaluates one day at a time; the second day from now on raises."""
+    project = small_project(tmp_path / "small", {"models/days.sql": DAYS_MODEL}, [RAW_DAYS])
+    sql(project, "UPDATE raw.days SET broken = TRUE WHERE day = '2026-10-15'")
+    return Automation.of(project, instance)
+
+
+def test_one_batch_of_several_that_raises_fails_the_step_which_names_the_finished_ones(
+    batches: Automation, executions: Count
+) -> None:
+    run = batches.run(["tiny/days"], datetime(2026, 10, 17, tzinfo=UTC))
+
+    assert recorded(run, "tiny/days").step == "failure"
+    assert recorded(run, "tiny/days").materializations == 0
+    description, metadata = failure(run, "tiny/days")
+    assert "boom" in description
+    assert metadata["sqlmesh/batches"] == 2
+    assert metadata["sqlmesh/intervals"] == [[day(14), day(15)], [day(16), day(17)]]
+    assert "'2026-10-15'" in metadata["sqlmesh/sql"]
+    assert intervals(batches.project)["tiny.days"] == [[day(1), day(15)], [day(16), day(17)]]
+    assert executions() == 1
+
+
+def test_a_model_of_which_one_batch_raised_has_no_check_evaluations(
+    batches: Automation, executions: Count
+) -> None:
+    run = batches.run(["tiny/days"], datetime(2026, 10, 17, tzinfo=UTC))
+
+    assert recorded(run, "tiny/days") == Recorded("failure")
+    assert executions() == 1
+
+
+def test_the_run_after_a_failed_batch_evaluates_that_batch_alone(
+    batches: Automation, executions: Count
+) -> None:
+    at = datetime(2026, 10, 17, tzinfo=UTC)
+    batches.run(["tiny/days"], at)
+    sql(batches.project, "UPDATE raw.days SET broken = FALSE")
+
+    run = batches.run(["tiny/days"], at)
+
+    made = run.materialized()["tiny/days"].metadata
+    assert made["sqlmesh/intervals"].value == [[day(15), day(16)]]
+    assert made["sqlmesh/batches"].value == 1
+    assert executions() == 2
+
+
+# An upstream failed
+
+
+def test_behind_an_embedded_model_a_step_that_starts_fails_and_names_what_failed_upstream(
+    automation: Automation, executions: Count
+) -> None:
+    sql(automation.project, "ALTER TABLE raw.order_items RENAME COLUMN quantity TO pieces")
+
+    run = automation.run(["staging/order_items", "sales/orders", "core/customer_profile"], HOUR)
+
+    assert recorded(run, "staging/order_items") == Recorded("failure")
+    # core.order_totals, which is embedded, stands between: Dagster sees no failed parent.
+    assert recorded(run, "sales/orders") == Recorded("failure")
+    description, metadata = failure(run, "sales/orders")
+    assert description == "sales.orders was skipped by SQLMesh: upstream staging.order_items failed"
+    assert metadata["sqlmesh/outcome"] == "skipped"
+    assert metadata["sqlmesh/batches"] == 0
+    assert recorded(run, "core/customer_profile") == NOT_STARTED
+    assert run.materialized() == {}
+    assert executions() == 1
+
+
+def test_an_upstream_that_nobody_selected_and_that_fails_is_named_by_the_selected_model(
+    automation: Automation, executions: Count
+) -> None:
+    sql(automation.project, "ALTER TABLE raw.web_events RENAME COLUMN page_path TO page")
+
+    run = automation.run(["marketing/sessions"], HOUR)
+
+    assert recorded(run, "marketing/sessions") == Recorded("failure")
+    description, _ = failure(run, "marketing/sessions")
+    assert description == (
+        "marketing.sessions was skipped by SQLMesh: upstream staging.web_events failed"
+    )
+    assert recorded(run, "staging/web_events") == NOT_STARTED
+    assert runless(automation.instance, "staging/web_events") == []
+    assert executions() == 1
+
+
+# Nothing due
+
+
+def test_a_model_with_nothing_due_succeeds_without_a_materialization_and_says_what_is_next(
+    automation: Automation, executions: Count
+) -> None:
+    run = automation.run(["sales/orders"], FIVE_PAST)
+
+    assert run.success
+    assert recorded(run, "sales/orders") == Recorded("success")
+    assert said(run, "sales__orders") == [
+        "sales.orders up to date: next interval ready at 2026-10-14 01:00 UTC"
+    ]
+    assert runless(automation.instance, "sales/orders") == []
+    assert executions() == 1
+
+
+def test_a_model_with_nothing_due_is_marked_where_a_selected_descendant_is_executed(
+    automation: Automation, executions: Count
+) -> None:
+    both = ["staging/products", "staging/order_items"]
+    known = automation.run(both, NEXT_DAY).materialized()["staging/products"]
+
+    for later in (1, 2):
+        run = automation.run(both, NEXT_DAY.replace(hour=later))
+
+        assert run.success
+        assert recorded(run, "staging/products") == Recorded("success", 1)
+        assert recorded(run, "staging/order_items").materializations == 1
+        marked = run.materialized()["staging/products"]
+        assert marked.metadata["sqlmesh/outcome"].value == "up_to_date"
+        assert marked.metadata["sqlmesh/intervals"].value == []
+        assert data_version(marked) == data_version(known)
+        assert said(run, "staging__products") == [
+            "staging.products up to date: next interval ready at 2026-10-16 00:00 UTC"
+        ]
+    assert executions() == 3
+
+
+def test_a_marked_model_with_audits_has_no_check_evaluations(
+    automation: Automation, executions: Count
+) -> None:
+    daily = ["staging/customers", "core/customer_history"]
+    automation.run(daily[:1], NEXT_DAY)
+
+    run = automation.run(daily, NEXT_DAY)
+
+    assert run.success
+    assert recorded(run, "staging/customers") == Recorded("success", 1)
+    marked = run.materialized()["staging/customers"]
+    assert marked.metadata["sqlmesh/outcome"].value == "up_to_date"
+    assert recorded(run, "core/customer_history").materializations == 1
+    assert executions() == 2
+
+
+# A signal holds it
+
+
+def test_a_model_that_a_signal_holds_succeeds_and_its_log_names_the_signal(
+    automation: Automation, executions: Count
+) -> None:
+    sql(automation.project, "UPDATE raw.loads SET loaded_until = '2026-10-13'")
+
+    run = automation.run(["sales/daily_revenue"], NEXT_DAY)
+
+    assert run.success
+    assert recorded(run, "sales/daily_revenue") == Recorded("success")
+    assert said(run, "sales__daily_revenue") == [
+        "sales.daily_revenue not ready: signal raw_loads_complete holds it"
+    ]
+    assert executions() == 1
+
+
+SIGNAL = """\
+from sqlmesh import signal
+from sqlmesh.utils.date import to_datetime
+
+
+@signal()
+def loaded(batch, context):
+    row = context.engine_adapter.fetchone("SELECT until FROM raw.loaded")
+    return [(start, end) for start, end in batch if end <= to_datetime(row[0])]
+"""
+INCREMENTAL = """\
+MODEL (
+  name tiny.{name}, kind INCREMENTAL_BY_TIME_RANGE (time_column day), cron '@daily' {more}
+);
+SELECT day FROM {reads} WHERE day BETWEEN @start_ds AND @end_ds
+"""
+
+
+def test_what_sqlmesh_executes_below_a_held_model_is_reported_as_executed(
+    tmp_path: Path, instance: dg.DagsterInstance, executions: Count
+) -> None:
+    files = {
+        "signals/__init__.py": SIGNAL,
+        "models/held.sql": INCREMENTAL.format(
+            name="held", reads="raw.days", more=", signals (loaded())"
+        ),
+        "models/reader.sql": INCREMENTAL.format(name="reader", reads="tiny.held", more=""),
+    }
+    raw = [RAW_DAYS, "CREATE TABLE raw.loaded AS SELECT TIMESTAMP '2026-10-15' AS until"]
+    automation = Automation.of(small_project(tmp_path / "small", files, raw), instance)
+    automation.run(["tiny/held"], NEXT_DAY)
+
+    # The reader misses the 14th and the 15th, and only the 15th is held.
+    run = automation.run(["tiny/held", "tiny/reader"], datetime(2026, 10, 16, tzinfo=UTC))
+
+    assert run.success
+    assert recorded(run, "tiny/held") == Recorded("success")
+    assert said(run, "tiny__held") == ["tiny.held not ready: signal loaded holds it"]
+    assert recorded(run, "tiny/reader") == Recorded("success", 1)
+    made = run.materialized()["tiny/reader"].metadata
+    assert made["sqlmesh/outcome"].value == "executed"
+    assert made["sqlmesh/intervals"].value == [[day(14), day(15)]]
+    assert executions() == 2
+
+
+def test_a_signal_that_raises_fails_every_step_and_nothing_is_recorded(
+    automation: Automation, executions: Count
+) -> None:
+    sql(automation.project, "DROP TABLE raw.loads")
+
+    run = automation.run(["sales/daily_revenue", "staging/web_events"], NEXT_DAY)
+
+    assert not run.success
+    for asset in ("sales/daily_revenue", "staging/web_events"):
+        assert recorded(run, asset) == Recorded("failure")
+        error = run.failure(asset.replace("/", "__")).error
+        assert "the SQLMesh execution stopped" in error.cause.message
+        assert "raw_loads_complete" in error.cause.message
+    assert executions() == 1
+
+
+# Not in the environment
+
+
+def test_a_model_that_no_plan_has_applied_fails_and_asks_for_a_plan(
+    example: Path, instance: dg.DagsterInstance, executions: Count
+) -> None:
+    (example / "models/sales/unplanned.sql").write_text(
+        "MODEL (name sales.unplanned, kind FULL); SELECT order_id FROM sales.orders"
+    )
+    automation = Automation.of(example, instance)
+
+    run = automation.run(["sales/unplanned", "staging/web_events"], HOUR)
+
+    assert not run.success
+    assert recorded(run, "sales/unplanned") == Recorded("failure")
+    description, metadata = failure(run, "sales/unplanned")
+    assert description == (
+        "sales.unplanned failed in SQLMesh: it is not in environment 'prod': "
+        "apply it with a SQLMesh plan"
+    )
+    assert metadata["sqlmesh/outcome"] == "failed"
+    assert recorded(run, "staging/web_events") == Recorded("success", 1)
+    assert executions() == 1
+
+
+# An upstream that nobody selected
+
+
+def test_an_upstream_that_nobody_selected_is_reported_without_a_step(
+    automation: Automation, executions: Count
+) -> None:
+    run = automation.run(["sales/orders"], HOUR)
+
+    assert run.success
+    assert set(run.materialized()) == {"sales/orders"}
+    assert run.steps(T.STEP_START) == {"sales__orders"}
+    for asset in ("staging/orders", "staging/order_items"):
+        assert recorded(run, asset) == NOT_STARTED
+        (made,) = runless(automation.instance, asset)
+        metadata = {key: value.value for key, value in made.metadata.items()}
+        assert metadata["sqlmesh/run_id"] == run.run_id
+        assert metadata["sqlmesh/outcome"] == "executed"
+        assert metadata["sqlmesh/model"] == asset.replace("/", ".")
+        assert metadata["sqlmesh/intervals"] == [[day(14), HOUR.isoformat()]]
+        assert data_version(made)
+    # Their siblings were due as well, and nothing that was selected reads them.
+    assert runless(automation.instance, "staging/web_events") == []
+    assert executions() == 1
+
+
+def test_a_materialization_names_the_version_of_the_upstream_that_its_run_evaluated(
+    automation: Automation, executions: Count
+) -> None:
+    automation.run(["staging/orders", "sales/orders"], HOUR)
+
+    run = automation.run(["sales/orders"], NEXT_HOUR)
+
+    (upstream,) = runless(automation.instance, "staging/orders")
+    tags = run.materialized()["sales/orders"].tags or {}
+    # With an older one Dagster shows sales.orders as out of step with staging.orders at once.
+    assert tags["dagster/input_data_version/staging/orders"] == data_version(upstream)
+    assert executions() == 2
+
+
+# Standalone audits
+
+
+@pytest.mark.parametrize(("lost", "result"), [(False, "passed"), (True, "WARN")])
+def test_a_standalone_audit_is_a_check_on_each_model_that_it_reads(
+    automation: Automation, executions: Count, lost: bool, result: str
+) -> None:
+    if lost:
+        projects.example_data().lose_payments(automation.project / "jaffle_shop.duckdb", DAY)
+
+    run = automation.run(["staging/orders", "staging/payments"], NEXT_DAY)
+
+    assert run.success
+    assert f"audit__{PAYMENTS}" in run.steps(T.STEP_SUCCESS)
+    for asset in ("staging/orders", "staging/payments"):
+        assert recorded(run, asset).step == "success"
+        assert recorded(run, asset).materializations == 1
+        assert recorded(run, asset).checks[PAYMENTS] == result
+        check = run.checks()[asset, PAYMENTS]
+        assert check.severity is dg.AssetCheckSeverity.WARN
+        assert (check.metadata["sqlmesh/failing_rows"].value > 0) == lost
+        assert ("sqlmesh/query" in check.metadata) == lost
+    assert executions() == 1
+
+
+def test_a_standalone_audit_with_nothing_due_succeeds_without_a_check_evaluation(
+    automation: Automation, executions: Count
+) -> None:
+    run = automation.run(["staging/orders", "staging/payments"], HOUR)
+
+    assert run.success
+    assert f"audit__{PAYMENTS}" in run.steps(T.STEP_SUCCESS)
+    assert PAYMENTS not in {name for _, name in run.checks()}
+    assert executions() == 1
+
+
+def test_one_of_the_models_that_a_standalone_audit_reads_runs_alone(
+    automation: Automation, executions: Count
+) -> None:
+    run = automation.run(["staging/orders"], HOUR)
+
+    assert run.success
+    assert set(run.materialized()) == {"staging/orders"}
+    assert executions() == 1

@@ -1,0 +1,192 @@
+"""The sensor: what it requests, holds, logs and records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from generator import generate_project
+from support import projects
+from support.ticks import Automation
+
+FIRST = datetime(2026, 10, 14, 1, tzinfo=UTC)
+MIDNIGHT = datetime(2026, 10, 15, tzinfo=UTC)
+
+
+def test_a_run_in_progress_holds_its_models_and_what_reads_them(automation: Automation) -> None:
+    job = automation.location.definitions.resolve_implicit_global_asset_job_def()
+    selection = {dg.AssetKey(["staging", "orders"])}
+    automation.instance.create_run_for_job(
+        job.get_subset(asset_selection=selection),
+        asset_selection=selection,
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    tick = automation.tick(FIRST)
+
+    assert tick.requested == {
+        "staging/web_events",
+        "marketing/sessions",
+        "staging/order_items",
+        "staging/payments",
+    }
+    held = {d.name for d in tick.plan.due if d.held}
+    assert held == {"staging.orders", "sales.orders", "core.customer_profile"}
+
+
+def test_a_run_of_a_whole_job_holds_its_models_too(automation: Automation) -> None:
+    job = automation.location.definitions.resolve_implicit_global_asset_job_def()
+    automation.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    tick = automation.tick(FIRST)
+
+    assert not tick.run_requests
+    assert tick.skip_message is not None
+    assert tick.skip_message.startswith("7 of 18 models due, all held: staging.")
+    assert "is evaluating it (and 6 more)" in tick.skip_message
+
+
+def test_an_ended_run_holds_nothing(automation: Automation) -> None:
+    job = automation.location.definitions.resolve_implicit_global_asset_job_def()
+    automation.instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS)
+    assert automation.tick(FIRST).run_requests
+
+
+def test_a_failed_model_is_not_asked_for_again_before_its_next_cron_tick(
+    automation: Automation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAFFLE_SHOP_FAIL", "1")
+    first, run = automation.tick_and_run(MIDNIGHT)
+    assert "marketing/customer_segments" in first.requested
+    assert run is not None
+    assert not run.success
+
+    later = automation.tick(MIDNIGHT + timedelta(minutes=1))
+    assert not later.run_requests
+    held = {decision.name: decision.held for decision in later.plan.due}
+    assert held["marketing.customer_segments"] == (
+        f"failed in run {run.run_id}; tried again at 2026-10-16 00:00 UTC"
+    )
+    assert "marketing.customer_segments is held" in held["marketing.campaign_audience"]
+
+    monkeypatch.delenv("JAFFLE_SHOP_FAIL")
+    again, second = automation.tick_and_run(MIDNIGHT + timedelta(days=1))
+    assert second is not None
+    assert {"marketing/customer_segments", "marketing/campaign_audience"} <= again.requested
+    assert second.success
+
+
+def test_a_new_plan_frees_a_failed_model(
+    automation: Automation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAFFLE_SHOP_FAIL", "1")
+    _, run = automation.tick_and_run(MIDNIGHT)
+    assert run is not None
+    monkeypatch.delenv("JAFFLE_SHOP_FAIL")
+
+    model = automation.project / "models" / "marketing" / "campaign_audience.sql"
+    model.write_text(model.read_text().replace("description '", "description 'Changed. ", 1))
+    projects.plan(automation.project, projects.PLANNED_AT)
+
+    tick = automation.tick(MIDNIGHT + timedelta(minutes=3))
+    assert "marketing/customer_segments" in tick.requested
+
+
+def test_a_plan_that_is_being_applied_skips_the_tick(automation: Automation) -> None:
+    def unfinalize(context: object) -> None:
+        state = context.state_sync.state_sync  # type: ignore[attr-defined]
+        environment = state.get_environment("prod")
+        state.engine_adapter.execute(
+            f"UPDATE {state.environment_state.environments_table} SET finalized_ts = NULL"
+        )
+        assert environment.finalized_ts
+
+    projects.with_context(automation.project, unfinalize)
+    tick = automation.tick(FIRST)
+    assert not tick.run_requests
+    assert tick.skip_message is not None
+    assert tick.skip_message.endswith("is being applied")
+
+
+def test_evaluations_are_stored_when_something_changed_and_only_then(
+    automation: Automation,
+) -> None:
+    assert len(automation.tick(projects.PLANNED_AT).evaluations) == 20  # 19 models, 1 audit: first
+    assert not automation.tick(projects.PLANNED_AT).evaluations
+    assert len(automation.tick(FIRST).evaluations) == 7
+
+
+def test_the_tree_of_a_held_model_says_why(automation: Automation) -> None:
+    job = automation.location.definitions.resolve_implicit_global_asset_job_def()
+    run = automation.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    evaluations = automation.tick(FIRST).evaluations
+    (orders,) = (e for e in evaluations if e.key == dg.AssetKey(["sales", "orders"]))
+
+    assert orders.condition_snapshot.label == "SQLMesh model is due and nothing holds it"
+    labels = [child.condition_snapshot.name for child in orders.child_evaluations]
+    assert labels == [
+        "due in SQLMesh (@hourly)",
+        "not in progress",
+        "upstream ready",
+        "retry allowed",
+    ]
+    (reason,) = orders.child_evaluations[1].child_evaluations
+    assert reason.condition_snapshot.description == f"run {run.run_id} is evaluating it"
+
+
+def test_labels_never_change_from_tick_to_tick(automation: Automation) -> None:
+    def labels(at: datetime) -> dict[str, list[str]]:
+        automation.cursor = None
+        return {
+            str(e.key): [child.condition_snapshot.unique_id for child in e.child_evaluations]
+            for e in automation.tick(at).evaluations
+        }
+
+    assert labels(projects.PLANNED_AT) == labels(MIDNIGHT)
+
+
+def test_a_tick_of_more_assets_than_dagster_allows_is_still_one_run(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    project = tmp_path / "project"
+    generate_project(project, 520, crons=[("@hourly", None)], kinds=["VIEW"], extras=False)
+    projects.plan(project, projects.PLANNED_AT, skip_backfill=True, skip_tests=True)
+    tick = Automation.of(project, instance).tick(FIRST)
+
+    assert len(tick.run_requests) == 1
+    assert len(tick.requested) == 520
+    assert tick.run_requests[0].tags["sqlmesh/models"] == "520"
+
+
+def test_the_sensor_is_off_unless_enabled(example: Path, instance: dg.DagsterInstance) -> None:
+    assert Automation.of(example, instance).location.sensor.default_status.value == "STOPPED"
+    enabled = Automation.of(example, instance, enabled=True, interval_seconds=7).location.sensor
+    assert enabled.default_status.value == "RUNNING"
+    assert enabled.minimum_interval_seconds == 7
+    assert enabled.name == "sqlmesh_prod_automation"
+
+
+def test_conditions_work_under_a_sensor_of_the_users_own(automation: Automation) -> None:
+    result = dg.evaluate_automation_conditions(
+        automation.location.definitions, automation.instance, evaluation_time=FIRST
+    )
+    assert result.total_requested == 7
+
+
+def test_a_held_signal_leaves_the_lookback_alone(
+    automation: Automation, executions: Callable[[], int]
+) -> None:
+    import duckdb
+
+    with duckdb.connect(str(automation.project / "jaffle_shop.duckdb")) as connection:
+        connection.execute("UPDATE raw.loads SET loaded_until = TIMESTAMP '2026-10-14'")
+    tick, run = automation.tick_and_run(MIDNIGHT)
+
+    assert run is not None
+    assert "sales/daily_revenue" not in tick.requested
+    decisions = {decision.name: decision for decision in tick.plan.decisions.values()}
+    assert decisions["sales.daily_revenue"].reason == (
+        "held: only its lookback is ready: signal raw_loads_complete holds it"
+    )
+    assert executions() == 1
