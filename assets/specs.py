@@ -141,11 +141,14 @@ def unexecuted_specs(
     SQLMesh inlines an embedded model into what reads it. As an asset that cannot be materialized
     it keeps the lineage whole.
     """
-    return [
-        _asset(model, manifest, settings, translator, index, conditions=None)
-        for model in manifest.models
-        if not model.is_executed
-    ]
+    specs = []
+    for model in manifest.models:
+        if not model.is_executed:
+            spec = _asset(model, manifest, settings, translator, index, conditions=None)
+            found = translator.get_external_asset(model, spec) if model.is_external else spec
+            if found is not None:
+                specs.append(found)
+    return specs
 
 
 def audit_specs(manifest: Manifest, index: AssetIndex, conditions: Conditions) -> list[AuditSpecs]:

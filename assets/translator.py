@@ -28,8 +28,7 @@ class SQLMeshTranslator:
     def get_asset_key(self, model: ManifestModel) -> dg.AssetKey:
         """``[schema, name]``, with the catalog in front where it is not the default one.
 
-        Also called for external models: map one to the key of an existing asset to connect the
-        two. Two models may not share a key.
+        Also called for external models. Two models may not share a key.
         """
         path = [part for part in (model.catalog, model.schema, model.table) if part]
         return dg.AssetKey(path)
@@ -85,6 +84,16 @@ class SQLMeshTranslator:
         """The audit with its arguments, as the model calls it."""
         args = ", ".join(f"{name} := {value}" for name, value in audit.args.items())
         return f"SQLMesh audit {audit.audit}({args}) of {model.name}"
+
+    def get_external_asset(
+        self, model: ManifestModel, default: dg.AssetSpec
+    ) -> dg.AssetSpec | None:
+        """The asset that stands for an external model: a table that is made outside SQLMesh.
+
+        Return ``None`` where an asset of yours makes the table. Models that read it then depend on
+        yours, provided that it has the key that :meth:`get_asset_key` gives.
+        """
+        return default
 
     def get_automation_condition(
         self, model: ManifestModel, default: dg.AutomationCondition[Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -149,19 +149,32 @@ class Planner:
 
 def _nodes(manifest: Manifest) -> tuple[Node, ...]:
     """Models and standalone audits in topological order, read through embedded models."""
-    parents: dict[str, tuple[str, ...]] = {}
+    sources: dict[str, tuple[str, ...]] = {}
     for model in manifest.models:
-        parents[model.fqn] = tuple(
-            dict.fromkeys(
-                source
-                for fqn in model.depends_on
-                for source in ((fqn,) if manifest.by_fqn[fqn].is_executed else parents[fqn])
-            )
-        )
+        sources[model.fqn] = _through_unexecuted(model.depends_on, manifest, sources)
     return (
-        *(Node(m.fqn, m.name, parents[m.fqn], m.cron, m.cron_tz) for m in manifest.executed),
+        *(Node(m.fqn, m.name, sources[m.fqn], m.cron, m.cron_tz) for m in manifest.executed),
         *(
-            Node(audit.fqn, audit.name, audit.depends_on, audit.cron, audit.cron_tz, is_audit=True)
+            Node(
+                audit.fqn,
+                audit.name,
+                _through_unexecuted(audit.depends_on, manifest, sources),
+                audit.cron,
+                audit.cron_tz,
+                is_audit=True,
+            )
             for audit in manifest.standalone_audits
         ),
     )
+
+
+def _through_unexecuted(
+    depends_on: Sequence[str], manifest: Manifest, sources: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """What is read, with each model that SQLMesh inlines replaced by what that one reads."""
+    read = (
+        (fqn,) if manifest.by_fqn[fqn].is_executed else sources[fqn]
+        for fqn in depends_on
+        if fqn in manifest.by_fqn
+    )
+    return tuple(dict.fromkeys(fqn for fqns in read for fqn in fqns))

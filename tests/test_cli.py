@@ -31,6 +31,7 @@ from dagster_sqlmesh_automation.automation.cli import main
 SCRIPT = Path(sys.executable).parent / "sqlmesh-automation"
 FIRST = "2026-10-14T01:00"
 DATABASE = "jaffle_shop.duckdb"
+EVERY_FIVE_MINUTES = {"staging.orders", "staging.web_events", "marketing.sessions"}
 SEGMENTS, AUDIENCE = "marketing.customer_segments", "marketing.campaign_audience"
 
 
@@ -310,9 +311,8 @@ def test_people_read_every_due_model_and_its_outcome(example: Path) -> None:
     result = invoke("tick", "--project", example, "--at", "2026-10-14T00:05")
 
     assert result.exit_code == 0
-    assert "3 of 19 models due, 3 requested" in result.stdout
-    for name in ("staging.orders", "staging.web_events", "marketing.sessions"):
-        assert f"{name} executed" in result.stdout
+    assert re.search(r"3 of \d+ models due, 3 requested", result.stdout)
+    assert set(re.findall(r"([\w.]+) executed: 1 interval", result.stdout)) == EVERY_FIVE_MINUTES
     assert "succeeded, 1 SQLMesh execution\n" in result.stdout
 
 
@@ -373,7 +373,9 @@ def test_prepare_reuses_the_manifest_unless_forced(example: Path) -> None:
     assert prepare("--force") != first
 
 
-def test_status_names_every_model_with_its_reason_and_writes_nothing(example: Path) -> None:
+def test_status_names_every_model_or_the_due_ones_with_a_reason_and_writes_nothing(
+    example: Path,
+) -> None:
     before = digest(example)
     result = invoke("status", "--project", example, "--at", FIRST)
 
@@ -382,13 +384,10 @@ def test_status_names_every_model_with_its_reason_and_writes_nothing(example: Pa
     assert set(rows) >= set(recorded(example)) | {"assert_every_order_has_payment"}
     assert rows["sales.orders"] == "requested: 2026-10-14 00:00 to 2026-10-14 01:00 UTC"
     assert rows["staging.products"] == "up to date; next interval at 2026-10-15 00:00 UTC"
-    assert digest(example) == before
-
-
-def test_status_shows_only_what_is_due_when_asked(example: Path) -> None:
     result = invoke("status", "--project", example, "--at", "2026-10-14T00:05", "--due")
     shown = set(re.findall(r"^(\w+\.\w+) ", result.stdout, re.MULTILINE))
-    assert shown == {"staging.orders", "staging.web_events", "marketing.sessions"}
+    assert shown == EVERY_FIVE_MINUTES
+    assert digest(example) == before
 
 
 @pytest.mark.parametrize(
@@ -445,19 +444,18 @@ def test_help_of_a_command_says_what_it_does_and_explains_every_option(name: str
 
 @pytest.mark.parametrize("command", ["", "tick", "doctor"])
 def test_help_lists_the_exit_codes(command: str) -> None:
-    lines = [line.strip() for line in invoke(*command.split(), "--help").stdout.splitlines()]
+    shown = invoke(*command.split(), "--help").stdout
     for line in ("0  done", "1  a model failed", "2  usage or configuration", "3  state or"):
-        assert any(shown.startswith(line) for shown in lines), line
+        assert re.search(rf"^ *{line}", shown, re.MULTILINE), line
 
 
 @pytest.mark.parametrize(
-    ("command", "line"),
+    ("command", "example_line"),
     [
-        ("", "export SQLMESH_AUTOMATION_PROJECT=/srv/analytics"),
         ("", "dagster dev -m dagster_sqlmesh_automation.definitions"),
         ("tick", "sqlmesh-automation tick --dry-run"),
     ],
 )
-def test_help_shows_examples_that_can_be_copied(command: str, line: str) -> None:
+def test_help_shows_examples_that_can_be_copied(command: str, example_line: str) -> None:
     lines = invoke(*command.split(), "--help").stdout.splitlines()
-    assert line in [shown.strip() for shown in lines]
+    assert example_line in [line.strip() for line in lines]

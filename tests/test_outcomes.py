@@ -1,8 +1,10 @@
-"""The truth table of outcomes, row by row: what Dagster's event log holds and what it does not."""
+"""The truth table of outcomes: what the event log holds of models that SQLMesh evaluated.
+
+The rows of models that it did not evaluate are in test_outcomes_unevaluated.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -10,36 +12,32 @@ import dagster as dg
 import pytest
 from support import projects
 from support.outcome_helpers import (
+    FIVE_PAST,
+    HOUR,
+    NEXT_DAY,
+    NEXT_HOUR,
     NOT_STARTED,
+    RAW_DAYS,
+    Count,
     Recorded,
     T,
     data_version,
+    day,
     failure,
     intervals,
     recorded,
     runless,
-    said,
     small_project,
     sql,
 )
 from support.ticks import Automation
 
 DAY = date(2026, 10, 14)
-FIVE_PAST = datetime(2026, 10, 14, 0, 5, tzinfo=UTC)
-HOUR = datetime(2026, 10, 14, 1, tzinfo=UTC)
-NEXT_HOUR = datetime(2026, 10, 14, 2, tzinfo=UTC)
-NEXT_DAY = datetime(2026, 10, 15, tzinfo=UTC)
-
-Count = Callable[[], int]
+THREE_DAYS_ON = datetime(2026, 10, 17, tzinfo=UTC)
 
 NOT_NEGATIVE = "assert_order_total_not_negative"
 UNPAID = "assert_no_unpaid_orders"
 PAYMENTS = "assert_every_order_has_payment"
-
-
-def day(number: int) -> str:
-    """A midnight of October as metadata spells it."""
-    return f"2026-10-{number:02}T00:00:00+00:00"
 
 
 # Executed
@@ -202,29 +200,28 @@ MODEL (
   name tiny.days,
   kind INCREMENTAL_BY_TIME_RANGE (time_column day, batch_size 1),
   cron '@daily',
-  audits (not_null(columns := day))
+  audits (not_null(columns := day), accepted_values(column := value, is_in := (1), blocking := FALSE))
 );
-SELECT day, CASE WHEN broken THEN ERROR('boom')::INT ELSE 1 END AS value
+SELECT day, CASE WHEN state = 'broken' THEN ERROR('boom')::INT WHEN state = 'odd' THEN 2 ELSE 1 END
+  AS value
 FROM raw.days WHERE day BETWEEN @start_ds AND @end_ds
 """
-RAW_DAYS = (
-    "CREATE TABLE raw.days AS SELECT UNNEST(GENERATE_SERIES(DATE '2026-10-01',"
-    " DATE '2026-10-31', INTERVAL 1 DAY))::DATE AS day, FALSE AS broken"
-)
+NOT_NULL, ACCEPTED = "not_null__columns_day", "accepted_values__column_value__is_in_1"
 
 
 @pytest.fixture
 def batches(tmp_path: Path, instance: dg.DagsterInstance) -> Automation:
-    """A model that SQLMesh evaluates one day at a time; the second day from now on raises."""
+    """A model that SQLMesh evaluates one day at a time."""
     project = small_project(tmp_path / "small", {"models/days.sql": DAYS_MODEL}, [RAW_DAYS])
-    sql(project, "UPDATE raw.days SET broken = TRUE WHERE day = '2026-10-15'")
     return Automation.of(project, instance)
 
 
 def test_one_batch_of_several_that_raises_fails_the_step_which_names_the_finished_ones(
     batches: Automation, executions: Count
 ) -> None:
-    run = batches.run(["tiny/days"], datetime(2026, 10, 17, tzinfo=UTC))
+    sql(batches.project, "UPDATE raw.days SET state = 'broken' WHERE day = '2026-10-15'")
+
+    run = batches.run(["tiny/days"], THREE_DAYS_ON)
 
     assert recorded(run, "tiny/days").step == "failure"
     assert recorded(run, "tiny/days").materializations == 0
@@ -240,7 +237,9 @@ def test_one_batch_of_several_that_raises_fails_the_step_which_names_the_finishe
 def test_a_model_of_which_one_batch_raised_has_no_check_evaluations(
     batches: Automation, executions: Count
 ) -> None:
-    run = batches.run(["tiny/days"], datetime(2026, 10, 17, tzinfo=UTC))
+    sql(batches.project, "UPDATE raw.days SET state = 'broken' WHERE day = '2026-10-15'")
+
+    run = batches.run(["tiny/days"], THREE_DAYS_ON)
 
     assert recorded(run, "tiny/days") == Recorded("failure")
     assert executions() == 1
@@ -249,16 +248,36 @@ def test_a_model_of_which_one_batch_raised_has_no_check_evaluations(
 def test_the_run_after_a_failed_batch_evaluates_that_batch_alone(
     batches: Automation, executions: Count
 ) -> None:
-    at = datetime(2026, 10, 17, tzinfo=UTC)
-    batches.run(["tiny/days"], at)
-    sql(batches.project, "UPDATE raw.days SET broken = FALSE")
+    sql(batches.project, "UPDATE raw.days SET state = 'broken' WHERE day = '2026-10-15'")
+    batches.run(["tiny/days"], THREE_DAYS_ON)
+    sql(batches.project, "UPDATE raw.days SET state = ''")
 
-    run = batches.run(["tiny/days"], at)
+    run = batches.run(["tiny/days"], THREE_DAYS_ON)
 
     made = run.materialized()["tiny/days"].metadata
     assert made["sqlmesh/intervals"].value == [[day(15), day(16)]]
     assert made["sqlmesh/batches"].value == 1
     assert executions() == 2
+
+
+def test_a_check_counts_the_failing_rows_of_all_batches(
+    batches: Automation, executions: Count
+) -> None:
+    sql(
+        batches.project,
+        "UPDATE raw.days SET state = 'odd' WHERE day IN ('2026-10-14', '2026-10-16')",
+    )
+
+    run = batches.run(["tiny/days"], THREE_DAYS_ON)
+
+    assert recorded(run, "tiny/days") == Recorded(
+        "success", 1, {NOT_NULL: "passed", ACCEPTED: "WARN"}
+    )
+    check = run.checks()["tiny/days", ACCEPTED]
+    assert check.metadata["sqlmesh/failing_rows"].value == 2
+    assert "2026-10-14" in check.metadata["sqlmesh/query"].value
+    assert run.materialized()["tiny/days"].metadata["sqlmesh/batches"].value == 3
+    assert executions() == 1
 
 
 # An upstream failed
@@ -297,165 +316,6 @@ def test_an_upstream_that_nobody_selected_and_that_fails_is_named_by_the_selecte
     )
     assert recorded(run, "staging/web_events") == NOT_STARTED
     assert runless(automation.instance, "staging/web_events") == []
-    assert executions() == 1
-
-
-# Nothing due
-
-
-def test_a_model_with_nothing_due_succeeds_without_a_materialization_and_says_what_is_next(
-    automation: Automation, executions: Count
-) -> None:
-    run = automation.run(["sales/orders"], FIVE_PAST)
-
-    assert run.success
-    assert recorded(run, "sales/orders") == Recorded("success")
-    assert said(run, "sales__orders") == [
-        "sales.orders up to date: next interval ready at 2026-10-14 01:00 UTC"
-    ]
-    assert runless(automation.instance, "sales/orders") == []
-    assert executions() == 1
-
-
-def test_a_model_with_nothing_due_is_marked_where_a_selected_descendant_is_executed(
-    automation: Automation, executions: Count
-) -> None:
-    both = ["staging/products", "staging/order_items"]
-    known = automation.run(both, NEXT_DAY).materialized()["staging/products"]
-
-    for later in (1, 2):
-        run = automation.run(both, NEXT_DAY.replace(hour=later))
-
-        assert run.success
-        assert recorded(run, "staging/products") == Recorded("success", 1)
-        assert recorded(run, "staging/order_items").materializations == 1
-        marked = run.materialized()["staging/products"]
-        assert marked.metadata["sqlmesh/outcome"].value == "up_to_date"
-        assert marked.metadata["sqlmesh/intervals"].value == []
-        assert data_version(marked) == data_version(known)
-        assert said(run, "staging__products") == [
-            "staging.products up to date: next interval ready at 2026-10-16 00:00 UTC"
-        ]
-    assert executions() == 3
-
-
-def test_a_marked_model_with_audits_has_no_check_evaluations(
-    automation: Automation, executions: Count
-) -> None:
-    daily = ["staging/customers", "core/customer_history"]
-    automation.run(daily[:1], NEXT_DAY)
-
-    run = automation.run(daily, NEXT_DAY)
-
-    assert run.success
-    assert recorded(run, "staging/customers") == Recorded("success", 1)
-    marked = run.materialized()["staging/customers"]
-    assert marked.metadata["sqlmesh/outcome"].value == "up_to_date"
-    assert recorded(run, "core/customer_history").materializations == 1
-    assert executions() == 2
-
-
-# A signal holds it
-
-
-def test_a_model_that_a_signal_holds_succeeds_and_its_log_names_the_signal(
-    automation: Automation, executions: Count
-) -> None:
-    sql(automation.project, "UPDATE raw.loads SET loaded_until = '2026-10-13'")
-
-    run = automation.run(["sales/daily_revenue"], NEXT_DAY)
-
-    assert run.success
-    assert recorded(run, "sales/daily_revenue") == Recorded("success")
-    assert said(run, "sales__daily_revenue") == [
-        "sales.daily_revenue not ready: signal raw_loads_complete holds it"
-    ]
-    assert executions() == 1
-
-
-SIGNAL = """\
-from sqlmesh import signal
-from sqlmesh.utils.date import to_datetime
-
-
-@signal()
-def loaded(batch, context):
-    row = context.engine_adapter.fetchone("SELECT until FROM raw.loaded")
-    return [(start, end) for start, end in batch if end <= to_datetime(row[0])]
-"""
-INCREMENTAL = """\
-MODEL (
-  name tiny.{name}, kind INCREMENTAL_BY_TIME_RANGE (time_column day), cron '@daily' {more}
-);
-SELECT day FROM {reads} WHERE day BETWEEN @start_ds AND @end_ds
-"""
-
-
-def test_what_sqlmesh_executes_below_a_held_model_is_reported_as_executed(
-    tmp_path: Path, instance: dg.DagsterInstance, executions: Count
-) -> None:
-    files = {
-        "signals/__init__.py": SIGNAL,
-        "models/held.sql": INCREMENTAL.format(
-            name="held", reads="raw.days", more=", signals (loaded())"
-        ),
-        "models/reader.sql": INCREMENTAL.format(name="reader", reads="tiny.held", more=""),
-    }
-    raw = [RAW_DAYS, "CREATE TABLE raw.loaded AS SELECT TIMESTAMP '2026-10-15' AS until"]
-    automation = Automation.of(small_project(tmp_path / "small", files, raw), instance)
-    automation.run(["tiny/held"], NEXT_DAY)
-
-    # The reader misses the 14th and the 15th, and only the 15th is held.
-    run = automation.run(["tiny/held", "tiny/reader"], datetime(2026, 10, 16, tzinfo=UTC))
-
-    assert run.success
-    assert recorded(run, "tiny/held") == Recorded("success")
-    assert said(run, "tiny__held") == ["tiny.held not ready: signal loaded holds it"]
-    assert recorded(run, "tiny/reader") == Recorded("success", 1)
-    made = run.materialized()["tiny/reader"].metadata
-    assert made["sqlmesh/outcome"].value == "executed"
-    assert made["sqlmesh/intervals"].value == [[day(14), day(15)]]
-    assert executions() == 2
-
-
-def test_a_signal_that_raises_fails_every_step_and_nothing_is_recorded(
-    automation: Automation, executions: Count
-) -> None:
-    sql(automation.project, "DROP TABLE raw.loads")
-
-    run = automation.run(["sales/daily_revenue", "staging/web_events"], NEXT_DAY)
-
-    assert not run.success
-    for asset in ("sales/daily_revenue", "staging/web_events"):
-        assert recorded(run, asset) == Recorded("failure")
-        error = run.failure(asset.replace("/", "__")).error
-        assert "the SQLMesh execution stopped" in error.cause.message
-        assert "raw_loads_complete" in error.cause.message
-    assert executions() == 1
-
-
-# Not in the environment
-
-
-def test_a_model_that_no_plan_has_applied_fails_and_asks_for_a_plan(
-    example: Path, instance: dg.DagsterInstance, executions: Count
-) -> None:
-    (example / "models/sales/unplanned.sql").write_text(
-        "MODEL (name sales.unplanned, kind FULL); SELECT order_id FROM sales.orders"
-    )
-    automation = Automation.of(example, instance)
-
-    run = automation.run(["sales/unplanned", "staging/web_events"], HOUR)
-
-    assert not run.success
-    assert recorded(run, "sales/unplanned") == Recorded("failure")
-    description, metadata = failure(run, "sales/unplanned")
-    assert description == (
-        "sales.unplanned failed in SQLMesh: it is not in environment 'prod': "
-        "apply it with a SQLMesh plan"
-    )
-    assert metadata["sqlmesh/outcome"] == "failed"
-    assert recorded(run, "staging/web_events") == Recorded("success", 1)
     assert executions() == 1
 
 

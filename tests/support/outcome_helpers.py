@@ -17,11 +17,24 @@ import dagster as dg
 import duckdb
 
 from dagster_sqlmesh_automation.assets.ledger import read_outcomes
+from dagster_sqlmesh_automation.config.settings import PREFIX
 
 from . import counting, projects
 from .ticks import Run
 
 T = dg.DagsterEventType
+Count = Callable[[], int]
+
+FIVE_PAST = datetime(2026, 10, 14, 0, 5, tzinfo=UTC)
+HOUR = datetime(2026, 10, 14, 1, tzinfo=UTC)
+NEXT_HOUR = datetime(2026, 10, 14, 2, tzinfo=UTC)
+NEXT_DAY = datetime(2026, 10, 15, tzinfo=UTC)
+
+RAW_DAYS = """
+CREATE TABLE raw.days AS SELECT day::DATE AS day, '' AS state
+FROM GENERATE_SERIES(DATE '2026-10-01', DATE '2026-10-31', INTERVAL 1 DAY) AS days (day)
+"""
+
 PATIENCE_SECONDS = 120
 """After this long an event that a test waits for is not going to happen."""
 
@@ -41,7 +54,7 @@ class Recorded:
     """What Dagster's event log holds for one asset of a run, and for nothing else.
 
     Attributes:
-        step: ``success``, ``failure`` or ``not started``.
+        step: ``success``, ``failure``, ``started`` (and not ended) or ``not started``.
         materializations: How many; the run's own.
         checks: By name: ``passed``, ``WARN`` or ``ERROR``.
     """
@@ -52,6 +65,11 @@ class Recorded:
 
 
 NOT_STARTED = Recorded("not started")
+
+
+def day(number: int) -> str:
+    """A midnight of October 2026 as metadata spells it."""
+    return f"2026-10-{number:02}T00:00:00+00:00"
 
 
 def recorded(run: Run, asset: str) -> Recorded:
@@ -186,7 +204,7 @@ class Worker:
                 *f"dagster asset materialize -m {DEFINITIONS} --select *".split(),
             ],
             env={
-                **os.environ,
+                **{k: v for k, v in os.environ.items() if not k.startswith(PREFIX)},
                 "DAGSTER_HOME": str(self.home),
                 "SQLMESH_AUTOMATION_PROJECT": str(self.project),
                 counting.LOG_VARIABLE: str(self.executions),
@@ -213,6 +231,12 @@ class Worker:
         (run,) = self.instance.get_runs()
         outcomes = read_outcomes(self.instance, run.run_id)
         return Run(self.instance, run.run_id, run.is_success, outcomes)
+
+    @property
+    def status(self) -> dg.DagsterRunStatus:
+        """Its run's status."""
+        (run,) = self.instance.get_runs()
+        return run.status
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Returns once something has come about, and fails where it no longer can."""

@@ -1,0 +1,102 @@
+"""Loading definitions and ticking, against SQLMesh's own load, side by side in one run.
+
+    python benchmarks/load_and_tick.py [MODELS]
+
+Prints seconds and ratios. The project is generated below a temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+os.environ["SQLMESH__DISABLE_ANONYMIZED_ANALYTICS"] = "true"
+os.environ["MAX_FORK_WORKERS"] = "1"
+
+import dagster as dg
+from generator import generate_project
+
+from dagster_sqlmesh_automation import AutomationSettings
+from dagster_sqlmesh_automation.automation.definitions import Location
+
+PLANNED_AT = datetime(2026, 10, 14, tzinfo=UTC)
+ROUNDS = 5
+
+
+def main(models: int) -> None:
+    print(
+        f"{models} models, {platform.machine()}, {os.cpu_count()} cores, Python {sys.version[:6]}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "project"
+        generate_project(project, models, seed=1)
+        plan(project)
+        settings = AutomationSettings(project=project)
+        context = measured("Context(), warm cache", lambda: load_context(project))
+        Location(settings)
+        load = measured("definitions from the manifest", lambda: load_definitions(settings))
+        print(f"  definitions / Context(): {load / context:.2f} (limit 0.33)")
+        ticks(settings)
+
+
+def ticks(settings: AutomationSettings) -> None:
+    location = Location(settings)
+    repository = location.definitions.get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor: list[str | None] = [None]
+
+        def tick(at: datetime) -> None:
+            plan = location.planner.plan(instance, at)
+            with dg.build_sensor_context(
+                instance=instance, repository_def=repository, cursor=cursor[0]
+            ) as context:
+                cursor[0] = location.sensor.request(context, plan, simulated=True).cursor
+
+        tick(PLANNED_AT)  # imports SQLMesh and reads the snapshots
+        idle = measured("idle tick", lambda: tick(PLANNED_AT))
+        print(f"  idle tick: {idle:.2f} s (limit 1.5 s at 1000 models)")
+        measured("firing tick", lambda: tick(PLANNED_AT + timedelta(days=1)))
+        print(f"  cursor: {len(cursor[0] or ''):,} bytes")
+
+
+def load_definitions(settings: AutomationSettings) -> None:
+    Location(settings).definitions.get_repository_def()
+
+
+def load_context(project: Path) -> None:
+    from sqlmesh import Context
+
+    Context(paths=[project]).close()
+
+
+def plan(project: Path) -> None:
+    from sqlmesh import Context
+    from sqlmesh.core.console import NoopConsole, set_console
+
+    set_console(NoopConsole())
+    context = Context(paths=[project])
+    context.plan("prod", execution_time=PLANNED_AT, auto_apply=True, no_prompts=True)
+    context.close()
+
+
+def measured(name: str, work: Callable[[], None]) -> float:
+    """Median of some rounds, printed with its spread."""
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    median = statistics.median(seconds)
+    print(f"{name}: {median:.2f} s ({min(seconds):.2f} to {max(seconds):.2f})")
+    return median
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
