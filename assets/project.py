@@ -20,7 +20,9 @@ from ..config.errors import (
     IncompatiblePackages,
     ProjectEmpty,
     ProjectInvalid,
+    SQLMeshFailed,
     StateUnavailable,
+    Unavailable,
 )
 from ..config.settings import AutomationSettings
 from .manifest import Manifest, ManifestAudit, ManifestModel, ManifestStandaloneAudit
@@ -56,13 +58,27 @@ def open_context(settings: AutomationSettings, *, load: bool) -> Iterator[Contex
     context = None
     with naming_failures(settings):
         try:
-            with SQLMESH_LOCK:
+            with SQLMESH_LOCK, _naming_refusals(settings):
                 _check_gateway(settings)
                 context = Context(paths=[settings.project], gateway=settings.gateway, load=load)
             yield context
         finally:
             if context is not None:
                 context.close()
+
+
+@contextmanager
+def _naming_refusals(settings: AutomationSettings) -> Iterator[None]:
+    """What SQLMesh raises while it opens a project is about the project."""
+    from pydantic import ValidationError
+    from sqlmesh.utils.errors import SQLMeshError
+
+    try:
+        yield
+    except (SQLMeshError, ValidationError) as error:
+        raise _unavailable(settings, error) or ProjectInvalid(
+            settings.project, str(error).strip()
+        ) from error
 
 
 def import_sqlmesh() -> None:
@@ -89,20 +105,23 @@ def naming_failures(settings: AutomationSettings) -> Iterator[None]:
 
     Errors that it does not know pass through unchanged.
     """
+    from sqlmesh.utils.errors import SQLMeshError
+
     try:
         yield
     except AutomationError:
         raise
     except Exception as error:
-        named = _named(settings, error)
+        named: AutomationError | None = _unavailable(settings, error)
+        if named is None and isinstance(error, SQLMeshError):
+            named = SQLMeshFailed(settings.project, str(error).strip())
         if named is None:
             raise
         raise named from error
 
 
-def _named(settings: AutomationSettings, error: Exception) -> AutomationError | None:
-    from sqlmesh.utils.errors import ConfigError, SQLMeshError
-
+def _unavailable(settings: AutomationSettings, error: Exception) -> Unavailable | None:
+    """The error for a database that is locked or out of reach, if that is what happened."""
     cause: BaseException | None = error
     while cause is not None:
         kinds = {kind.__name__ for kind in type(cause).__mro__}
@@ -112,8 +131,6 @@ def _named(settings: AutomationSettings, error: Exception) -> AutomationError | 
         if kinds & {"OperationalError", "InterfaceError", "IOException"}:
             return StateUnavailable(settings.project, str(cause).strip())
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, ConfigError | SQLMeshError):
-        return ProjectInvalid(settings.project, str(error).strip())
     return None
 
 

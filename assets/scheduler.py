@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmesh.core.console import NoopConsole
 from sqlmesh.core.scheduler import Scheduler
-from sqlmesh.core.snapshot import DeployabilityIndex
+from sqlmesh.core.snapshot import DeployabilityIndex, SnapshotId, snapshots_to_dag
 from sqlmesh.core.snapshot.definition import expand_range
 from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
 
@@ -160,19 +160,42 @@ class SignalConsole(NoopConsole):
             self.holding.setdefault(snapshot.name, signal_name)
 
 
-def unready_reason(name: str, holding: Mapping[str, str], snapshots: Mapping[str, Snapshot]) -> str:
-    """Why intervals of a model are not ready although its cron has elapsed.
+def unready_reasons(
+    holding: Mapping[str, str], snapshots: Mapping[SnapshotId, Snapshot]
+) -> dict[str, str]:
+    """Why intervals of a model are not ready although its cron has elapsed, by ``fqn``.
 
     Args:
-        name: The model's ``fqn``.
         holding: The signal that holds a model, by ``fqn``.
-        snapshots: All snapshots of the environment, by ``fqn``.
+        snapshots: All snapshots of the environment.
+
+    Returns:
+        A reason for each model that a signal holds, itself or upstream.
     """
-    if signal := holding.get(name):
-        return f"signal {signal} holds it"
-    held = sorted(holding.keys() & ancestors([name], snapshots))
-    named = [f"{_display(snapshots[fqn])} (signal {holding[fqn]})" for fqn in held]
-    return f"upstream {', '.join(named)} is not ready" if named else "upstream is not ready"
+    held: dict[str, frozenset[str]] = {}
+    reasons: dict[str, str] = {}
+    for snapshot_id in snapshots_to_dag(snapshots.values()) if holding else ():
+        name = snapshot_id.name
+        parents = snapshots[snapshot_id].parents if snapshot_id in snapshots else ()
+        by = frozenset().union(*(held.get(parent.name, frozenset()) for parent in parents))
+        if name in holding:
+            by = frozenset({name})
+            reasons[name] = f"signal {holding[name]} holds it"
+        elif by:
+            reasons[name] = f"upstream {_named(by, holding)} is not ready"
+        held[name] = by
+    return reasons
+
+
+def _named(models: frozenset[str], holding: Mapping[str, str]) -> str:
+    first, *others = sorted(models)
+    more = f" and {len(others)} more" if others else ""
+    return f"{_plain(first)} (signal {holding[first]}){more}"
+
+
+def _plain(fqn: str) -> str:
+    """A quoted name without its quotes, and without its catalog."""
+    return ".".join(fqn.replace('"', "").split(".")[-2:])
 
 
 class RecordingConsole(SignalConsole):
@@ -212,6 +235,7 @@ class RecordingConsole(SignalConsole):
         by_name = {snapshot.name: batches for snapshot, batches in batched_intervals.items()}
         known = self._scheduler.snapshots_by_name
         planned = {name for name, batches in by_name.items() if batches}
+        self._unready = unready_reasons(self.holding, self._scheduler.snapshots)
         feeding = {
             ancestor
             for name in planned & self._wanted
@@ -237,7 +261,7 @@ class RecordingConsole(SignalConsole):
             return reason
         if name not in batches or batches[name]:
             return ""
-        return unready_reason(name, self.holding, self._scheduler.snapshots_by_name)
+        return self._unready.get(name, "upstream is not ready")
 
     def update_snapshot_evaluation_progress(
         self,

@@ -24,7 +24,7 @@ from ..assets.execution import read_environment
 from ..assets.lease import lease
 from ..assets.project import SQLMESH_LOCK, duckdb_files, naming_failures, open_context
 from ..assets.recorder import moment
-from ..assets.scheduler import SignalConsole, unready_reason
+from ..assets.scheduler import SignalConsole, unready_reasons
 from ..config.settings import AutomationSettings
 from .decisions import Due, DueState
 
@@ -142,10 +142,9 @@ class DueReader:
                 else snapshot.dev_intervals
                 for snapshot in batches
             }
+        reasons = unready_reasons(console.holding, scheduler.snapshots)
         return {
-            snapshot.name: _explained(
-                snapshot, intervals, recorded[snapshot.name], console, scheduler.snapshots_by_name
-            )
+            snapshot.name: _due(intervals, recorded[snapshot.name], reasons.get(snapshot.name, ""))
             for snapshot, intervals in batches.items()
         }
 
@@ -182,18 +181,12 @@ def _unchanged(snapshots: dict[Any, Snapshot]) -> Iterator[None]:
             snapshot.next_auto_restatement_ts = restated
 
 
-def _explained(
-    snapshot: Snapshot,
-    intervals: list[tuple[int, int]],
-    recorded: list[tuple[int, int]],
-    console: SignalConsole,
-    snapshots: dict[str, Snapshot],
-) -> Due:
+def _due(intervals: list[tuple[int, int]], recorded: list[tuple[int, int]], unready: str) -> Due:
     only_lookback = bool(intervals) and all(_within(each, recorded) for each in intervals)
     waits = not intervals or only_lookback
     return Due(
         intervals=tuple((moment(start), moment(end)) for start, end in _joined(intervals)),
-        waiting=unready_reason(snapshot.name, console.holding, snapshots) if waits else "",
+        waiting=(unready or "upstream is not ready") if waits else "",
         only_lookback=only_lookback,
     )
 

@@ -15,6 +15,7 @@
     │   └── StateUnavailable
     └── ExecutionError                a run could not do its work; the step fails with it
         ├── ExecutionAborted
+        ├── SQLMeshFailed
         ├── ExecutionIsolated
         └── OutcomeMissing
 
@@ -159,6 +160,13 @@ class ExecutionAborted(ExecutionError):
 
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(f"{model} was not evaluated: the SQLMesh execution stopped. {reason}")
+
+
+class SQLMeshFailed(ExecutionError):
+    """SQLMesh gave up on something that belongs to no model, such as a signal's own error."""
+
+    def __init__(self, project: Path, reason: str) -> None:
+        super().__init__(f"SQLMesh gave up on {project}: {reason}")
 
 
 class ExecutionIsolated(ExecutionError):

@@ -83,20 +83,19 @@ def test_who_waits_gets_it_as_soon_as_the_other_process_lets_go(database: Path) 
 
 def test_threads_of_one_process_exclude_each_other(database: Path) -> None:
     inside: list[int] = []
-    most: list[int] = []
+    found: list[tuple[int, bool]] = []
     start = threading.Barrier(4)
 
     def work(number: int) -> None:
         start.wait()
         with lease([database], timeout_seconds=60):
             inside.append(number)
-            most.append(len(inside))
-            database.write_text(str(number))  # gives the others the time to get in
+            found.append((len(inside), is_free(database)))
             inside.remove(number)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
-    assert most == [1, 1, 1, 1]
+    assert found == [(1, False)] * 4
 
 
 def test_one_thread_does_not_get_it_twice(database: Path) -> None:
@@ -134,29 +133,11 @@ def test_several_files_are_taken_in_sorted_order_whatever_order_they_come_in(
     assert held == [(True, False)]
 
 
-def test_two_that_name_the_files_the_other_way_round_do_not_block_each_other(
-    tmp_path: Path,
-) -> None:
-    files = [tmp_path / "a.duckdb", tmp_path / "b.duckdb"]
-    taken: list[int] = []
-    start = threading.Barrier(2)
-
-    def work(order: list[Path]) -> None:
-        start.wait()
-        for turn in range(3):
-            with lease(order, timeout_seconds=60):
-                taken.append(turn)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(work, [files, files[::-1]]))
-    assert len(taken) == 6
-
-
 def test_what_was_taken_is_let_go_when_a_later_file_stays_locked(tmp_path: Path) -> None:
     first, second = tmp_path / "a.duckdb", tmp_path / "b.duckdb"
     with (
         lock_of(second),
-        pytest.raises(DatabaseLocked, match="b.duckdb"),
+        pytest.raises(DatabaseLocked, match=r"b\.duckdb"),
         lease([first, second], timeout_seconds=0),
     ):
         pytest.fail("the second file is locked")

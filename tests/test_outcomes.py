@@ -61,8 +61,7 @@ def test_models_that_were_executed_are_materialized_once_with_their_metadata_and
 
     made = run.materialized()["sales/orders"]
     metadata = {key: value.value for key, value in made.metadata.items()}
-    duration = metadata.pop("sqlmesh/duration_ms")
-    assert isinstance(duration, int)
+    assert isinstance(metadata.pop("sqlmesh/duration_ms"), int)
     assert metadata.pop("sqlmesh/snapshot")
     # DuckDB tells neither rows nor bytes.
     assert metadata == {
@@ -113,9 +112,8 @@ def test_an_audit_that_does_not_block_warns_and_the_model_is_materialized(
     check = run.checks()["finance/reconciliation", UNPAID]
     assert check.metadata["sqlmesh/failing_rows"].value == 1
     assert "unpaid_order_count" in check.metadata["sqlmesh/query"].value
-    assert run.materialized()["finance/reconciliation"].metadata["sqlmesh/outcome"].value == (
-        "executed"
-    )
+    made = run.materialized()["finance/reconciliation"].metadata
+    assert made["sqlmesh/outcome"].value == "executed"
     assert executions() == 1
 
 
@@ -143,7 +141,7 @@ def test_a_blocking_audit_fails_its_step_and_nothing_downstream_starts(
     assert check.metadata["sqlmesh/failing_rows"].value == broken
     assert '"order_total" < 0' in check.metadata["sqlmesh/query"].value
     description, metadata = failure(run, "sales/orders")
-    assert description == (f"sales.orders: blocking audit failed: {NOT_NEGATIVE} ({broken} rows)")
+    assert description == f"sales.orders: blocking audit failed: {NOT_NEGATIVE} ({broken} rows)"
     assert metadata["sqlmesh/outcome"] == "audit_failed"
 
     assert "core/customer_profile" in tick.requested
@@ -200,10 +198,12 @@ MODEL (
   name tiny.days,
   kind INCREMENTAL_BY_TIME_RANGE (time_column day, batch_size 1),
   cron '@daily',
-  audits (not_null(columns := day), accepted_values(column := value, is_in := (1), blocking := FALSE))
+  audits (
+    not_null(columns := day),
+    accepted_values(column := value, is_in := (1), blocking := FALSE)
+  )
 );
-SELECT day, CASE WHEN state = 'broken' THEN ERROR('boom')::INT WHEN state = 'odd' THEN 2 ELSE 1 END
-  AS value
+SELECT day, CASE state WHEN 'broken' THEN ERROR('boom')::INT WHEN 'odd' THEN 2 ELSE 1 END AS value
 FROM raw.days WHERE day BETWEEN @start_ds AND @end_ds
 """
 NOT_NULL, ACCEPTED = "not_null__columns_day", "accepted_values__column_value__is_in_1"

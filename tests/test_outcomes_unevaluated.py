@@ -18,7 +18,6 @@ from support.outcome_helpers import (
     RAW_DAYS,
     Count,
     Recorded,
-    T,
     Worker,
     data_version,
     day,
@@ -237,7 +236,7 @@ class Terminated:
 
 @pytest.fixture(scope="module")
 def terminated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminated]:
-    """``first``, then ``held`` and ``quick`` beside it, then ``after`` and ``last`` behind ``held``."""
+    """``first``; then ``held`` and beside it ``quick``; behind ``held``, ``after`` and ``last``."""
     folder = tmp_path_factory.mktemp("terminated")
     gate = folder / "gate"
     files = {
