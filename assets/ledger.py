@@ -19,6 +19,7 @@ from ..config.errors import ExecutionAborted, ExecutionIsolated, OutcomeMissing
 from .outcome import Outcome
 
 _OUTCOME = "sqlmesh/outcome_record"
+_CLAIM = "sqlmesh/execution_claim"
 _STARTED = "sqlmesh/execution_started"
 
 
@@ -39,7 +40,7 @@ class Ledger:
         self._error: BaseException | None = None
 
     def start(self, models: int) -> None:
-        """Records that this process starts the run's execution.
+        """Claims the run's execution for this process and records that it starts.
 
         Args:
             models: How many are selected.
@@ -49,13 +50,18 @@ class Ledger:
                 models twice.
         """
         token = f"{socket.gethostname()}:{os.getpid()}"
-        for message, metadata in _engine_events(self._instance, self._run.run_id):
-            started = metadata.get(_STARTED)
-            if started is not None and started.value != token:
-                raise ExecutionIsolated(self._run.run_id) from RuntimeError(message)
+        self.say(f"SQLMesh is to run in process {token}", {_CLAIM: token})
+        # The log only grows and every process reads it alike, so the first claim wins.
+        claims = (
+            metadata[_CLAIM].value
+            for _, metadata in _engine_events(self._instance, self._run.run_id)
+            if _CLAIM in metadata
+        )
+        if next(claims) != token:
+            raise ExecutionIsolated(self._run.run_id)
         self.say(
             f"SQLMesh execution of {models} model{'s' * (models != 1)} started",
-            {_STARTED: token, "sqlmesh/models": models},
+            {_STARTED: token},
         )
 
     def say(
@@ -125,8 +131,6 @@ def _metadata(values: Mapping[str, object]) -> dict[str, dg.MetadataValue]:
     return {
         key: dg.MetadataValue.json(value)
         if isinstance(value, dict)
-        else dg.MetadataValue.int(value)
-        if isinstance(value, int)
         else dg.MetadataValue.text(str(value))
         for key, value in values.items()
     }
