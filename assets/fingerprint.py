@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,20 +15,27 @@ from ..config.settings import AutomationSettings
 CONFIG_FILES = ("config.py", "config.yml", "config.yaml", "sqlmesh.yml", "sqlmesh.yaml")
 """Files that make a folder a SQLMesh project (``sqlmesh.core.config.common``)."""
 
-_SOURCES = {".sql", ".py", ".yaml", ".yml", ".csv", ".json", ".toml", ".jinja", ".env"}
-_PASSED_OVER = {"node_modules", "__pycache__", "logs", "target"}
+_SOURCES = {".sql", ".py", ".yaml", ".yml", ".csv", ".json", ".toml", ".jinja"}
+_PASSED_OVER = frozenset({"node_modules", "__pycache__"})
+_NO_MODELS = frozenset({"logs", "target"})
+"""Folders of the project itself that SQLMesh and dbt write to."""
 # Set by this package when it imports SQLMesh, so that the second look would differ.
 _OURS = {"SQLMESH__DISABLE_ANONYMIZED_ANALYTICS", "MAX_FORK_WORKERS"}
 _LARGE = 16 * 1024 * 1024
-_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]{2,}")
+_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]+")
+_DOTENV = re.compile(rb"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=", re.MULTILINE)
 
 
-def project_fingerprint(settings: AutomationSettings) -> str:
+def project_fingerprint(settings: AutomationSettings, manifest: Path) -> str:
     """Digest of the project's files, the settings that matter, and the package versions.
 
     Files count by content, so that a fresh checkout or image layer reuses what was prepared for
     it; above 16 MiB by size and time. Environment variables that a configuration or Python file
-    of the project names count by value.
+    of the project names count by value, but for those of a ``.env`` file: SQLMesh overrides them.
+
+    Args:
+        settings: The project, gateway and environment.
+        manifest: The file that is made from all this, which may be in the project.
 
     Raises:
         ProjectNotFound: There is no SQLMesh configuration in the folder.
@@ -41,7 +48,10 @@ def project_fingerprint(settings: AutomationSettings) -> str:
         digest.update(f"{package}={version(package)}\0".encode())
     digest.update(f"{project}\0{settings.gateway}\0{settings.environment}\0".encode())
     names: set[bytes] = set()
-    for path in _sources(project):
+    overridden: set[bytes] = set()
+    for path in _sources(project, _PASSED_OVER | _NO_MODELS):
+        if path == manifest:
+            continue
         digest.update(f"{path.relative_to(project)}\0".encode())
         stat = path.stat()
         if stat.st_size > _LARGE:
@@ -49,21 +59,25 @@ def project_fingerprint(settings: AutomationSettings) -> str:
             continue
         content = path.read_bytes()
         digest.update(hashlib.sha256(content).digest())
-        if path.suffix in {".py", ".yaml", ".yml", ".env"} or path.name == ".env":
+        if path.suffix in {".py", ".yaml", ".yml"}:
             names.update(_NAME.findall(content))
+        if path.name == ".env":
+            overridden.update(_DOTENV.findall(content))
     for variable in sorted(os.environ.keys() - _OURS):
-        if variable.encode() in names or variable.upper().startswith("SQLMESH__"):
+        name = variable.encode()
+        matters = name in names or variable.upper().startswith("SQLMESH__")
+        if matters and name not in overridden:
             digest.update(f"{variable}={os.environ[variable]}\0".encode())
     return digest.hexdigest()
 
 
-def _sources(folder: Path) -> Iterator[Path]:
+def _sources(folder: Path, passed_over: Set[str] = _PASSED_OVER) -> Iterator[Path]:
     """The files below a folder that SQLMesh may read, in a stable order."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)
             if entry.is_dir():
-                if not entry.name.startswith(".") and entry.name not in _PASSED_OVER:
+                if not entry.name.startswith(".") and entry.name not in passed_over:
                     yield from _sources(path)
             elif path.suffix in _SOURCES or entry.name == ".env":
                 yield path

@@ -194,7 +194,7 @@ def prepare(
         Unavailable: The database that tells the default catalog cannot be opened.
     """
     path = manifest_path(settings)
-    fingerprint = project_fingerprint(settings)
+    fingerprint = project_fingerprint(settings, path)
     if not force and (found := _read(path)) and found.fingerprint == fingerprint:
         return found
     manifest = build(settings, fingerprint)

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-_LONGEST_CHECK = 100
+_LONGEST_CHECK = 80
 
 
-def check_names(audits: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
-    """A name for each use of an audit in one model.
+def check_name(audit: str, args: Mapping[str, str]) -> str:
+    """The asset check of one use of an audit.
 
-    A name depends on that use alone, so adding or moving another audit renames nothing: the
-    audit's name, then its arguments. Uses whose names would still be equal get a digest of their
-    arguments. Equal uses share a name, as they are one check.
+    Depends on that use alone, so adding or moving another audit renames nothing. Arguments are
+    spelled out for people, as far as they go, and told apart by a digest.
 
     Args:
-        audits: The audits in the model's order: name and arguments as SQL, ``blocking`` left out.
+        audit: The audit's name.
+        args: Its arguments as SQL, ``blocking`` left out.
 
     Returns:
-        The names, in the same order, in the characters that Dagster allows.
+        A name in the characters that Dagster allows, such as ``not_null__columns_id_1a2b3c``.
     """
-    slugs = [_check_slug(name, args) for name, args in audits]
-    distinct = {
-        (name, _spelled(args)): slug for (name, args), slug in zip(audits, slugs, strict=True)
-    }
-    taken = Counter(distinct.values())
-    return [
-        slug if taken[slug] == 1 else f"{slug}__{_digest(name + _spelled(args))}"
-        for (name, args), slug in zip(audits, slugs, strict=True)
-    ]
+    if not args:
+        return identifier(audit)
+    parts = [identifier(audit)]
+    for key, value in args.items():
+        words = re.sub(r"[^A-Za-z0-9]+", "_", value).strip("_")
+        parts.append(identifier(f"{key}_{words}" if words else key))
+    spelled = json.dumps([audit, *args.items()])
+    return f"{'__'.join(parts)[:_LONGEST_CHECK]}_{_digest(spelled)[:6]}"
 
 
 def op_name(key: Sequence[str]) -> str:
     """The op behind an asset key. The digest keeps ``a.b__c`` and ``a__b.c`` apart."""
     name = "__".join(identifier(part) for part in key)
-    plain = all(identifier(part) == part and "__" not in part for part in key)
-    return name if plain else f"{name}_{_digest('/'.join(key))}"
+    plain = all(re.fullmatch(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", part) for part in key)
+    return name if plain else f"{name}_{_digest(json.dumps(list(key)))}"
+
+
+def key_part(name: str) -> str:
+    """One part of an asset key: the name, unless it has characters that Dagster's outputs refuse."""
+    plain = re.fullmatch(r"[A-Za-z0-9_-]+", name)
+    return name if plain else f"{identifier(name)}_{_digest(name)[:6]}"
 
 
 def identifier(text: str) -> str:
@@ -53,24 +58,9 @@ def tag_key(tag: str) -> str:
 
 def owner(name: str) -> str:
     """A SQLMesh owner as Dagster accepts it: an e-mail address as it is, else a team."""
-    if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", name) or name.startswith("team:"):
+    if re.fullmatch(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", name):
         return name
-    return f"team:{identifier(name)}"
-
-
-def _check_slug(name: str, args: Mapping[str, str]) -> str:
-    parts = [identifier(name)]
-    for key, value in args.items():
-        words = re.sub(r"[^A-Za-z0-9]+", "_", value).strip("_")
-        parts.append(f"{key}_{words}" if words else key)
-    slug = "__".join(parts)
-    if len(slug) <= _LONGEST_CHECK:
-        return slug
-    return f"{slug[:_LONGEST_CHECK]}__{_digest(name + _spelled(args))}"
-
-
-def _spelled(args: Mapping[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in args.items())
+    return f"team:{identifier(name.removeprefix('team:'))}"
 
 
 def _digest(text: str) -> str:

@@ -26,7 +26,7 @@ from ..config.errors import (
 )
 from ..config.settings import AutomationSettings
 from .manifest import Manifest, ManifestAudit, ManifestModel, ManifestStandaloneAudit
-from .naming import check_names
+from .naming import check_name
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -235,18 +235,18 @@ def _model(model: Model, project: Path, default_catalog: str | None) -> Manifest
 def _audits(model: Model) -> tuple[ManifestAudit, ...]:
     if model.kind.is_external or model.kind.is_embedded:
         return ()
-    used = [(audit, dict(args)) for audit, args in model.audits_with_args if not audit.skip]
-    blocking = []
-    for audit, args in used:
-        # As SnapshotEvaluator._audit: the model's argument wins over the audit's own setting.
-        argument = args.pop("blocking", None)
-        blocking.append(audit.blocking if argument is None else argument.sql().upper() == "TRUE")
-    spelled = [(audit.name, audit_args(args)) for audit, args in used]
     audits: dict[str, ManifestAudit] = {}
-    for (name, sql), check, stops in zip(spelled, check_names(spelled), blocking, strict=True):
-        known = audits.get(check)
-        stops = stops or (known is not None and known.blocking)
-        audits[check] = ManifestAudit(check, name, sql, stops)
+    for audit, given in model.audits_with_args:
+        if audit.skip:
+            continue
+        # As SnapshotEvaluator._audit: the model's argument wins over the audit's own setting.
+        argument = given.get("blocking")
+        blocking = audit.blocking if argument is None else argument.sql().upper() == "TRUE"
+        args = audit_args(given)
+        check = check_name(audit.name, args)
+        if check in audits:  # the same use twice is one check
+            blocking = blocking or audits[check].blocking
+        audits[check] = ManifestAudit(check, audit.name, args, blocking)
     return tuple(audits.values())
 
 

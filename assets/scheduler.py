@@ -16,7 +16,7 @@ from sqlmesh.core.snapshot import DeployabilityIndex, SnapshotId, snapshots_to_d
 from sqlmesh.core.snapshot.definition import expand_range
 from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
 
-from .naming import check_names
+from .naming import check_name
 from .outcome import AuditOutcome
 from .project import SQLMESH_LOCK, audit_args
 from .recorder import Progress, Recorder, moment
@@ -118,13 +118,12 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
     def audit(*, snapshot: Snapshot, **kwargs: Any) -> list[AuditResult]:
         results = original(snapshot=snapshot, **kwargs)
         used = [result for result in results if not result.skipped]
-        names = check_names([(r.audit.name, audit_args(r.audit_args)) for r in used])
         dialect = evaluator.adapter.dialect
         recorder.audited(
             snapshot.name,
             [
                 AuditOutcome(
-                    check=name,
+                    check=check_name(result.audit.name, audit_args(result.audit_args)),
                     passed=not result.count,
                     blocking=result.blocking,
                     count=result.count or 0,
@@ -132,7 +131,7 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
                     if result.count and result.query is not None
                     else None,
                 )
-                for name, result in zip(names, used, strict=True)
+                for result in used
             ],
         )
         return results

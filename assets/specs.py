@@ -94,7 +94,7 @@ def index_assets(manifest: Manifest, translator: SQLMeshTranslator) -> AssetInde
         ops={
             **{op_name(keys[model.fqn].path): model.fqn for model in manifest.executed},
             **{
-                f"audit__{op_name([audit.name])}": audit.fqn
+                op_name(["standalone audit", audit.name]): audit.fqn
                 for audit in manifest.standalone_audits
                 if audit.fqn in checks
             },

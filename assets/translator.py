@@ -30,8 +30,8 @@ class SQLMeshTranslator:
 
         Also called for external models. Two models may not share a key.
         """
-        path = [part for part in (model.catalog, model.schema, model.table) if part]
-        return dg.AssetKey(path)
+        parts = (model.catalog, model.schema, model.table)
+        return dg.AssetKey([naming.key_part(part) for part in parts if part])
 
     def get_deps(self, model: ManifestModel, manifest: Manifest) -> Sequence[dg.AssetKey]:
         """The assets that the model reads, external and embedded ones included."""

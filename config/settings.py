@@ -10,9 +10,9 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
 from .errors import SettingsError
@@ -80,7 +80,7 @@ class AutomationSettings(BaseSettings):
         prefix = values.get("_env_prefix", PREFIX)
         known = {f"{prefix}{name.upper()}" for name in type(self).model_fields}
         for variable in os.environ:
-            if variable.startswith(prefix) and variable.partition("__")[0] not in known:
+            if variable.startswith(prefix) and variable not in known:
                 raise SettingsError.unknown(variable, "environment variable", known)
         try:
             super().__init__(**values)
@@ -102,7 +102,10 @@ class AutomationSettings(BaseSettings):
         path = init_settings().get("config") or env_settings().get("config")
         if path is None:
             return init_settings, env_settings
-        return init_settings, env_settings, _YamlFile(settings_cls, Path(path))
+        prefix = getattr(env_settings, "env_prefix", PREFIX)
+        known = set(settings_cls.model_fields) - {"config"}
+        content = _read_yaml(Path(path), prefix, known)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, content)
 
     @field_validator("project", "manifest", "config")
     @classmethod
@@ -124,31 +127,26 @@ class AutomationSettings(BaseSettings):
         return f"sqlmesh_{self.environment}"
 
 
-class _YamlFile(YamlConfigSettingsSource):
-    """The file that ``CONFIG`` names, with errors that name it."""
-
-    def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
-        self.path = path
-        try:
-            super().__init__(settings_cls, yaml_file=path)
-        except yaml.YAMLError as error:
-            raise SettingsError([f"{PREFIX}CONFIG={path} is not YAML: {error}"]) from error
-
-    def _read_files(self, files: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        if not self.path.is_file():
-            raise SettingsError([f"{PREFIX}CONFIG={self.path}: there is no such file"])
-        content = super()._read_files(files, *args, **kwargs)
-        known = set(self.settings_cls.model_fields) - {"config"}
-        for key in content:
-            if key not in known:
-                raise SettingsError.unknown(str(key), f"in {self.path}", known)
-        return content
+def _read_yaml(path: Path, prefix: str, known: set[str]) -> dict[str, Any]:
+    """The settings in the file that ``CONFIG`` names."""
+    variable = f"{prefix}CONFIG={path}"
+    if not path.is_file():
+        raise SettingsError([f"{variable}: there is no such file"])
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{variable} is not YAML: {error}"]) from error
+    if not isinstance(content, dict):
+        raise SettingsError([f"{variable} is not a mapping of settings to values: {content!r}"])
+    for key in content:
+        if key not in known:
+            raise SettingsError.unknown(str(key), f"in {path}", known)
+    return content
 
 
-def _explain(problem: Any, prefix: str) -> str:
-    """One line for a pydantic error: the variable, the value, what is accepted."""
-    name = prefix + "__".join(str(part).upper() for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{name}={problem['input']!r} is not a setting"
-    return f"{name}={problem['input']!r} cannot be used. Accepted: {message}"
+def _explain(problem: Any, prefix: str, file: str | Path | None) -> str:
+    """One line for a pydantic error: the variable or file, the value, what is accepted."""
+    key = "__".join(str(part) for part in problem["loc"])
+    name = f"{key} in {file}" if file else f"{prefix}{key.upper()}"
+    accepted = problem["msg"].removeprefix("Value error, ")
+    return f"{name}={problem['input']!r} cannot be used. Accepted: {accepted}"

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,60 +13,17 @@ import click
 import dagster as dg
 import duckdb
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from filelock import FileLock
-from sqlmesh.core.model.kind import ModelKindName
-from support import counting, projects, schema
+from support import projects
+from support.schema import Called, call, held_open, invoke, problems, tick_json
 
 from dagster_sqlmesh_automation.automation.cli import main
 
-SCRIPT = Path(sys.executable).parent / "sqlmesh-automation"
 FIRST = "2026-10-14T01:00"
 DATABASE = "jaffle_shop.duckdb"
 EVERY_FIVE_MINUTES = {"staging.orders", "staging.web_events", "marketing.sessions"}
 SEGMENTS, AUDIENCE = "marketing.customer_segments", "marketing.campaign_audience"
-
-
-@dataclass(frozen=True)
-class Called:
-    """A process of the command line that has ended."""
-
-    project: Path
-    home: Path | None
-    code: int
-    stdout: str
-    stderr: str
-    executions: int
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.stdout)
-
-    @property
-    def models(self) -> dict[str, Any]:
-        return {model["model"]: model for model in self.document["models"]}
-
-
-def call(project: Path, home: Path | None, at: str, **variables: str) -> Called:
-    """``tick --json`` by the installed command, in a process whose executions are counted."""
-    log = project.parent / "executions.log"
-    foreign = ("SQLMESH", "JAFFLE_SHOP_", "DAGSTER", "PYTHONPATH")
-    done = subprocess.run(
-        [SCRIPT, "tick", "--json", "--at", at],
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
-            **({"DAGSTER_HOME": str(home)} if home else {}),
-            "SQLMESH_AUTOMATION_PROJECT": str(project),
-            "PYTHONPATH": str(counting.HOOK),
-            counting.LOG_VARIABLE: str(log),
-            **variables,
-        },
-        cwd=project.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Called(project, home, done.returncode, done.stdout, done.stderr, counting.count(log))
 
 
 @pytest.fixture(scope="module")
@@ -96,38 +45,6 @@ def failing(planned_example: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return call(project, home, "2026-10-15T00:00", JAFFLE_SHOP_FAIL="1")
 
 
-def invoke(*arguments: str | Path, **variables: str | Path) -> Result:
-    """Runs the command line in this process."""
-    environment = {name: str(value) for name, value in variables.items()}
-    try:
-        return CliRunner(env={"COLUMNS": "400", **environment}).invoke(
-            main, [str(argument) for argument in arguments]
-        )
-    finally:
-        logging.disable(logging.NOTSET)  # what the command switches off is off for the process
-
-
-def tick_json(project: Path, *arguments: str, **variables: str | Path) -> Any:
-    """A successful ``tick --json`` in this process."""
-    result = invoke("tick", "--json", "--project", project, *arguments, **variables)
-    assert result.exit_code == 0, result.output
-    document = json.loads(result.stdout)
-    assert schema.problems(document) == []
-    return document
-
-
-@contextmanager
-def held_open(database: Path) -> Iterator[None]:
-    """Another process has the database open."""
-    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held'); sys.stdin.read()"
-    command = [sys.executable, "-uc", hold, str(database)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        yield  # leaving closes the holder's stdin, which ends it
-
-
 def recorded(project: Path) -> dict[str, list[tuple[datetime, datetime]]]:
     """The intervals that SQLMesh's state has of each model of prod that is evaluated."""
 
@@ -140,8 +57,7 @@ def recorded(project: Path) -> dict[str, list[tuple[datetime, datetime]]]:
                 for interval in snapshot.intervals
             ]
             for snapshot in snapshots
-            if snapshot.is_model
-            and snapshot.model.kind.name not in {ModelKindName.EXTERNAL, ModelKindName.EMBEDDED}
+            if snapshot.is_model and not (snapshot.is_external or snapshot.is_embedded)
         }
 
     found: dict[str, list[tuple[datetime, datetime]]] = projects.with_context(project, read)
@@ -185,7 +101,7 @@ def test_stdout_is_one_json_object_whether_models_fail_or_not(
     assert (good.code, failing.code) == (0, 1), good.stderr + failing.stderr
     for called in (good, failing):
         assert called.stdout.count("\n") == 1
-        assert schema.problems(called.document) == []
+        assert problems(called.document) == []
     assert good.document["environment"] == "prod"
     assert good.document["at"] == "2026-10-14T01:00:00+00:00"
 

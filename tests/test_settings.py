@@ -211,13 +211,6 @@ def test_enabled_is_read_as_people_write_it(
     assert AutomationSettings().enabled is enabled
 
 
-@pytest.mark.parametrize("written", ["", "maybe", "2", "enabled"])
-def test_enabled_is_not_guessed(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
-    monkeypatch.setenv(f"{PREFIX}ENABLED", written)
-    with pytest.raises(SettingsError, match=f"{PREFIX}ENABLED={written!r} cannot be used"):
-        AutomationSettings()
-
-
 # INTERVAL_SECONDS
 
 
@@ -229,8 +222,71 @@ def test_an_interval_from_a_second_to_a_day_is_accepted(
     assert AutomationSettings().interval_seconds == int(seconds)
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "86401", "1.5", "1m", ""])
-def test_any_other_interval_is_refused(monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
-    monkeypatch.setenv(f"{PREFIX}INTERVAL_SECONDS", seconds)
-    with pytest.raises(SettingsError, match=f"{PREFIX}INTERVAL_SECONDS='{seconds}' cannot be"):
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        *(("INTERVAL_SECONDS", value, "integer") for value in ("soon", "1.5", "1m", "")),
+        *(("INTERVAL_SECONDS", value, "greater than or equal to 1") for value in ("0", "-1")),
+        ("INTERVAL_SECONDS", "86401", "less than or equal to 86400"),
+        ("LEASE_TIMEOUT_SECONDS", "-1", "greater than or equal to 0"),
+        *(("ENABLED", value, "boolean") for value in ("maybe", "2", "")),
+        ("ENVIRONMENT", "dev-anna", "letters, digits and underscores"),
+        ("CONFIG", "/nowhere/automation.yaml", "no such file"),
+    ],
+)
+def test_a_malformed_variable_is_named_with_its_value_and_what_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, accepted: str
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}{name}", value)
+    with pytest.raises(SettingsError) as caught:
         AutomationSettings()
+    (problem,) = caught.value.problems
+    assert problem.startswith((f"{PREFIX}{name}={value!r} ", f"{PREFIX}{name}={value}: "))
+    assert accepted in problem
+
+
+def test_all_malformed_variables_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}ENABLED", "maybe")
+    monkeypatch.setenv(f"{PREFIX}INTERVAL_SECONDS", "soon")
+    with pytest.raises(SettingsError) as caught:
+        AutomationSettings()
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("PROJCT", "PROJECT"),
+        ("INTERVAL_SECOND", "INTERVAL_SECONDS"),
+        ("INTERVAL_SECONDS__MINIMUM", "INTERVAL_SECONDS"),
+    ],
+)
+def test_an_unknown_variable_is_named_with_the_nearest_that_exists(
+    monkeypatch: pytest.MonkeyPatch, variable: str, near: str
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}{variable}", "1")
+    with pytest.raises(SettingsError, match=f"{PREFIX}{variable} .*Did you mean {PREFIX}{near}[?]"):
+        AutomationSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("interval_seconds: [1\n", "is not YAML", id="not YAML"),
+        pytest.param("- interval_seconds\n", "", id="a list"),
+        pytest.param("just a sentence\n", "", id="a sentence"),
+        pytest.param("intervall_seconds: 1\n", "Did you mean interval_seconds?", id="unknown key"),
+        pytest.param("config: other.yaml\n", "config", id="a file that names a file"),
+        pytest.param("interval_seconds: soon\n", "'soon'", id="a bad value"),
+    ],
+)
+def test_a_yaml_file_with_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "automation.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        AutomationSettings(config=file)
+    assert str(file) in str(caught.value)
+    assert said in str(caught.value)

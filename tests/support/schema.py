@@ -1,12 +1,28 @@
-"""JSON schema of what ``sqlmesh-automation tick --json`` prints: the contract of DESIGN.md."""
+"""The command line as tests call it, and the JSON schema of what ``tick --json`` prints."""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator, FormatChecker
+
+from dagster_sqlmesh_automation.automation.cli import main
+
+from . import counting
+
+SCRIPT = Path(sys.executable).parent / "sqlmesh-automation"
 
 OUTCOMES = ["executed", "up_to_date", "not_ready", "failed", "audit_failed", "skipped", "cancelled"]
 
@@ -112,3 +128,77 @@ def problems(document: Any) -> list[str]:
     Draft202012Validator.check_schema(TICK)
     errors = Draft202012Validator(TICK, format_checker=_FORMATS).iter_errors(document)
     return [f"{error.json_path}: {error.message}" for error in errors]
+
+
+@dataclass(frozen=True)
+class Called:
+    """A process of the command line that has ended."""
+
+    project: Path
+    home: Path | None
+    code: int
+    stdout: str
+    stderr: str
+    executions: int
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.stdout)
+
+    @property
+    def models(self) -> dict[str, Any]:
+        return {model["model"]: model for model in self.document["models"]}
+
+
+def call(project: Path, home: Path | None, at: str, **variables: str) -> Called:
+    """``tick --json`` by the installed command, in a process whose executions are counted."""
+    log = project.parent / "executions.log"
+    foreign = ("SQLMESH", "JAFFLE_SHOP_", "DAGSTER", "PYTHONPATH")
+    done = subprocess.run(
+        [SCRIPT, "tick", "--json", "--at", at],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
+            **({"DAGSTER_HOME": str(home)} if home else {}),
+            "SQLMESH_AUTOMATION_PROJECT": str(project),
+            "PYTHONPATH": str(counting.HOOK),
+            counting.LOG_VARIABLE: str(log),
+            **variables,
+        },
+        cwd=project.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Called(project, home, done.returncode, done.stdout, done.stderr, counting.count(log))
+
+
+def invoke(*arguments: str | Path, **variables: str | Path) -> Result:
+    """Runs the command line in this process."""
+    environment = {name: str(value) for name, value in variables.items()}
+    try:
+        return CliRunner(env={"COLUMNS": "400", **environment}).invoke(
+            main, [str(argument) for argument in arguments]
+        )
+    finally:
+        logging.disable(logging.NOTSET)  # what the command switches off is off for the process
+
+
+def tick_json(project: Path, *arguments: str, **variables: str | Path) -> Any:
+    """A successful ``tick --json`` in this process."""
+    result = invoke("tick", "--json", "--project", project, *arguments, **variables)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert problems(document) == []
+    return document
+
+
+@contextmanager
+def held_open(database: Path) -> Iterator[int]:
+    """Another process has the database open; its process id."""
+    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held'); sys.stdin.read()"
+    command = [sys.executable, "-uc", hold, str(database)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        yield holder.pid  # leaving closes the holder's stdin, which ends it
