@@ -41,7 +41,7 @@ def op_name(key: Sequence[str]) -> str:
 
 
 def key_part(name: str) -> str:
-    """One part of an asset key: the name, unless it has characters that Dagster's outputs refuse."""
+    """One part of an asset key: the name, but for characters that Dagster's outputs refuse."""
     plain = re.fullmatch(r"[A-Za-z0-9_-]+", name)
     return name if plain else f"{identifier(name)}_{_digest(name)[:6]}"
 

@@ -85,8 +85,13 @@ class AutomationSettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
+            file = values.get("config") or os.environ.get(f"{prefix}CONFIG")
+            given = {*values, *(v.removeprefix(prefix).lower() for v in os.environ if v in known)}
             raise SettingsError(
-                [_explain(problem, prefix) for problem in error.errors()]
+                [
+                    _explain(problem, prefix, None if problem["loc"][0] in given else file)
+                    for problem in error.errors()
+                ]
             ) from error
 
     @classmethod
