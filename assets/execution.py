@@ -7,7 +7,7 @@ because a SQLMesh context may not move between threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -33,13 +33,13 @@ class ExecutionRequest:
     """What one execution is to do.
 
     Attributes:
-        selected: ``fqn`` of the models and standalone audits whose outcome is wanted.
+        selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
         at: The moment for which it is done, aware; crons that elapsed by then count.
         cancelled: Asked before every batch; true stops the execution there.
         say: Writes a line to the run's log.
     """
 
-    selected: frozenset[str]
+    selected: Mapping[str, str]
     at: datetime
     cancelled: Callable[[], bool]
     say: Callable[[str], None]
@@ -93,10 +93,11 @@ def _run(
     console = RecordingConsole()
     context.console = console
     scheduler = RecordingScheduler.of(context, environment, recorder)
-    for name in request.selected - scheduler.snapshots_by_name.keys():
-        recorder.absent(name, settings.environment)
-    considered = _with_upstream(request.selected, scheduler, failed)
-    console.attach(scheduler, request.selected, considered, request.at)
+    selected = frozenset(request.selected)
+    for model in selected - scheduler.snapshots_by_name.keys():
+        recorder.absent(model, request.selected[model], settings.environment)
+    considered = _with_upstream(selected, scheduler, failed)
+    console.attach(scheduler, selected, considered, request.at)
 
     def plan_changed() -> bool:
         now = context.state_sync.get_environment(settings.environment)
@@ -119,7 +120,7 @@ def _run(
     failed |= scheduler.failed
     if interrupted and not request.cancelled():
         return False
-    left_out = request.selected & scheduler.snapshots_by_name.keys() - considered
+    left_out = selected & scheduler.snapshots_by_name.keys() - considered
     recorder.ended(console.skipped | left_out, scheduler.ancestors, cancelled=interrupted)
     return True
 

@@ -6,13 +6,14 @@ which is a third of the time that a thousand definitions take to load.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
+from typing import Any
 
 import dagster as dg
 
 from ..config.settings import AutomationSettings
 from .manifest import Manifest
-from .outcome import Outcome
 from .report import audit_result, report
 from .shared import SharedExecution
 from .specs import (
@@ -64,17 +65,26 @@ def execution_key(settings: AutomationSettings) -> str:
 
 
 def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
-    # A multi_asset of one asset: unlike @asset, it may end without a materialization.
-    checks = frozenset(check.name for check in specs.checks)
-
+    # A multi_asset of one asset: unlike @asset, it may end without a materialization; and without
+    # the results of its checks, provided that it can be subset.
     @dg.multi_asset(
         name=specs.op,
         specs=[specs.asset],
         check_specs=specs.checks,
+        can_subset=True,
         required_resource_keys={resource},
     )
     def model_step(context):  # type: ignore[no-untyped-def]
-        yield from report(context, _outcome(context, resource, specs.model.fqn), checks)
+        if not context.selected_asset_keys:
+            raise dg.Failure(
+                f"SQLMesh evaluates the audits of {specs.model.name} with the model. "
+                "Select the asset, not its checks alone.",
+                allow_retries=False,
+            )
+        execution: SharedExecution = getattr(context.resources, resource)
+        outcome = execution.outcome(specs.model.fqn, _selected(context, execution.index))
+        _forget_versions(context, execution.evaluated_unselected())
+        yield from report(context, specs.asset.key, outcome)
 
     return model_step
 
@@ -88,7 +98,8 @@ def _standalone_audit(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinit
         required_resource_keys={resource},
     )
     def audit_step(context):  # type: ignore[no-untyped-def]
-        outcome = _outcome(context, resource, specs.audit.fqn)
+        execution: SharedExecution = getattr(context.resources, resource)
+        outcome = execution.outcome(specs.audit.fqn, _selected(context, execution.index))
         if not outcome.succeeded:
             raise dg.Failure(outcome.summary(), allow_retries=False)
         for check in sorted(context.selected_asset_check_keys):
@@ -98,22 +109,30 @@ def _standalone_audit(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinit
     return audit_step
 
 
-def _outcome(
-    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
-    resource: str,
-    fqn: str,
-) -> Outcome:
-    execution: SharedExecution = getattr(context.resources, resource)
-    return execution.outcome(fqn, _ops_in_run(context.op_execution_context))
+def _selected(context: Any, index: AssetIndex) -> frozenset[str]:
+    """``fqn`` of the models and standalone audits that this run is to evaluate.
 
-
-def _ops_in_run(context: dg.OpExecutionContext) -> frozenset[str]:
-    """Names of the ops that this run executes: its real selection.
-
-    ``selected_asset_keys`` is the step's own. The job is the subset that the run selects; a
-    re-execution names the steps that it repeats.
+    ``context.selected_asset_keys`` is the step's own. The job is the subset that the run selects,
+    and a re-execution names the steps that it repeats.
     """
-    ops = {node.name for node in context.job_def.nodes}
+    job = context.op_execution_context.job_def
+    ops = {node.name for node in job.nodes}
     if steps := context.run.step_keys_to_execute:
         ops &= set(steps)
-    return frozenset(ops)
+    assets = job.asset_layer.selected_asset_keys
+    return frozenset(
+        fqn
+        for op in ops
+        if (fqn := index.ops.get(op)) and (fqn in index.checks or index.keys[fqn] in assets)
+    )
+
+
+def _forget_versions(context: Any, keys: Set[dg.AssetKey]) -> None:
+    """Has Dagster look again at inputs that SQLMesh evaluated after the step had begun.
+
+    Dagster reads the data versions of a step's inputs when it starts. The materialization would
+    name the version before, and the asset would look out of step with its upstream at once.
+    """
+    step_context = context.op_execution_context.get_step_execution_context()
+    for key in keys:
+        step_context.wipe_input_asset_version_info(key)

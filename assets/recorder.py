@@ -123,11 +123,11 @@ class Recorder:
             if len(entry.planned) == 1:
                 self._finish_failed(model)
 
-    def absent(self, model: str, environment: str) -> None:
+    def absent(self, model: str, name: str, environment: str) -> None:
         """Takes a selected model that the environment does not hold."""
         with self._lock:
             self._progress[model] = Progress(
-                name=model.replace('"', ""),
+                name=name,
                 snapshot="",
                 failed=True,
                 error=f"it is not in environment {environment!r}: apply it with a SQLMesh plan",
@@ -151,12 +151,13 @@ class Recorder:
             for model, entry in self._progress.items():
                 if model in self._recorded or not entry.planned:
                     continue
-                if model in skipped:
-                    failed = sorted(
-                        self._progress[name].name
-                        for name in upstream(model)
-                        if name in self._progress and self._progress[name].failed
-                    )
+                failed = sorted(
+                    self._progress[name].name
+                    for name in upstream(model)
+                    if name in self._progress and self._progress[name].failed
+                )
+                # What reads a model that was not started is skipped as well, by SQLMesh's word.
+                if model in skipped and (failed or not cancelled):
                     entry.reason = f"upstream {', '.join(failed)} failed"
                     self._finish(model, OutcomeStatus.SKIPPED)
                 elif cancelled:

@@ -9,7 +9,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import extract_data_version_from_entry
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from .outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
+from .outcome import AuditOutcome, Outcome, OutcomeStatus
 
 AssetEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.Output[Any]
 
@@ -17,20 +17,20 @@ _LONGEST_SQL = 10_000
 
 
 def report(
-    context: dg.AssetExecutionContext, outcome: Outcome, checks: frozenset[str]
+    context: dg.AssetExecutionContext, key: dg.AssetKey, outcome: Outcome
 ) -> Iterator[AssetEvent]:
     """Yields the events of one model's step.
 
     Args:
         context: The step's.
+        key: The model's asset key.
         outcome: What the execution did to the model.
-        checks: Names of the checks that the asset has; others are only named in the metadata.
 
     Raises:
         dagster.Failure: The model failed, a blocking audit failed, an upstream failed, or the
             run was cancelled before it.
     """
-    key = context.asset_key
+    checks = frozenset(check.name for check in context.selected_asset_check_keys)
     metadata = outcome_metadata(outcome)
     if outcome.status is OutcomeStatus.EXECUTED:
         yield dg.MaterializeResult(
@@ -49,7 +49,7 @@ def report(
         else:
             yield _output_without_materialization(context)
     else:
-        if outcome.status in FAILURES:
+        if outcome.status is OutcomeStatus.AUDIT_FAILED:
             yield from _checks(key, outcome.audits, checks)
         raise dg.Failure(
             description=_failure(outcome),

@@ -58,26 +58,36 @@ class SharedExecution:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, init=False)
     _selected: frozenset[str] = field(default=frozenset(), init=False)
-    _awaited: set[str] = field(default_factory=set, init=False)
+    _taken: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.instance, self.run)
 
-    def outcome(self, model: str, ops: frozenset[str]) -> Outcome:
+    def outcome(self, model: str, selected: frozenset[str]) -> Outcome:
         """Waits for a model's outcome, and starts the execution where no step has yet.
 
         Args:
             model: The model's ``fqn``.
-            ops: Names of all ops in the run: its real selection.
+            selected: ``fqn`` of all models and standalone audits in the run.
 
         Raises:
             ExecutionError: The execution could not start, or ended without the outcome.
         """
         with self._lock:
             if self._thread is None:
-                self._start(ops)
-            self._awaited.add(model)
-        return self.ledger.wait(model, self.index.names[model])
+                self._start(selected)
+        outcome = self.ledger.wait(model, self.index.names[model])
+        # Only now: a step that is interrupted while it waits does not report.
+        self._taken.add(model)
+        return outcome
+
+    def evaluated_unselected(self) -> set[dg.AssetKey]:
+        """Assets whose models SQLMesh has evaluated so far without their being in the run."""
+        return {
+            self.index.keys[outcome.model]
+            for outcome in self.ledger.outcomes.values()
+            if outcome.model in self.index.keys.keys() - self._selected
+        }
 
     def close(self) -> None:
         """Ends the execution at the next model, where it still goes on, and waits for that.
@@ -92,11 +102,11 @@ class SharedExecution:
         self._cancelled.set()
         self._thread.join()
         for outcome in self.ledger.outcomes.values():
-            if outcome.model in self._selected - self._awaited:
+            if outcome.model in self._selected - self._taken:
                 self._report_runless(outcome)
 
-    def _start(self, ops: frozenset[str]) -> None:
-        self._selected = frozenset(self.index.ops[op] for op in ops if op in self.index.ops)
+    def _start(self, selected: frozenset[str]) -> None:
+        self._selected = selected
         self.ledger.start(len(self._selected))
         if self.observer is not None:
             self.observer.started(len(self._selected))
@@ -111,7 +121,7 @@ class SharedExecution:
 
             at = self.run.tags.get(EXECUTION_TIME_TAG)
             request = ExecutionRequest(
-                selected=self._selected,
+                selected={model: self.index.names[model] for model in self._selected},
                 at=datetime.fromisoformat(at) if at else datetime.now(UTC),
                 cancelled=self._cancelled.is_set,
                 say=self.ledger.say,

@@ -21,6 +21,8 @@ from support.outcome_helpers import (
     Count,
     Recorded,
     T,
+    audit_step,
+    check,
     data_version,
     day,
     failure,
@@ -51,13 +53,19 @@ def test_models_that_were_executed_are_materialized_once_with_their_metadata_and
     assert run is not None
     assert run.success
     assert set(run.materialized()) == tick.requested
+    evaluated = set()
     for model in automation.location.manifest.executed:
         asset = f"{model.schema}/{model.table}"
-        audits = {audit.check: "passed" for audit in model.audits}
+        if asset not in tick.requested:
+            assert recorded(run, asset) == NOT_STARTED
+            continue
+        audits = {audit.audit: "passed" for audit in model.audits}
         if asset in {"staging/orders", "staging/payments"}:
             audits[PAYMENTS] = "passed"
-        expected = Recorded("success", 1, audits) if asset in tick.requested else NOT_STARTED
-        assert recorded(run, asset) == expected
+            evaluated.add((asset, PAYMENTS))
+        evaluated |= {(asset, audit.check) for audit in model.audits}
+        assert recorded(run, asset) == Recorded("success", 1, audits)
+    assert set(run.checks()) == evaluated
 
     made = run.materialized()["sales/orders"]
     metadata = {key: value.value for key, value in made.metadata.items()}
@@ -70,9 +78,9 @@ def test_models_that_were_executed_are_materialized_once_with_their_metadata_and
         "sqlmesh/intervals": [[day(14), day(15)]],
         "sqlmesh/batches": 1,
     }
-    passed = run.checks()["sales/orders", NOT_NEGATIVE]
-    assert passed.metadata["sqlmesh/failing_rows"].value == 0
-    assert "sqlmesh/query" not in passed.metadata
+    passed = check(run, "sales/orders", NOT_NEGATIVE).metadata
+    assert passed["sqlmesh/failing_rows"].value == 0
+    assert "sqlmesh/query" not in passed
     assert executions() == 1
 
 
@@ -106,12 +114,12 @@ def test_an_audit_that_does_not_block_warns_and_the_model_is_materialized(
         {
             UNPAID: "WARN",
             "assert_fees_not_above_payments": "passed",
-            "unique_values__columns_order_date": "passed",
+            "unique_values": "passed",
         },
     )
-    check = run.checks()["finance/reconciliation", UNPAID]
-    assert check.metadata["sqlmesh/failing_rows"].value == 1
-    assert "unpaid_order_count" in check.metadata["sqlmesh/query"].value
+    found = check(run, "finance/reconciliation", UNPAID).metadata
+    assert found["sqlmesh/failing_rows"].value == 1
+    assert "unpaid_order_count" in found["sqlmesh/query"].value
     made = run.materialized()["finance/reconciliation"].metadata
     assert made["sqlmesh/outcome"].value == "executed"
     assert executions() == 1
@@ -135,11 +143,11 @@ def test_a_blocking_audit_fails_its_step_and_nothing_downstream_starts(
     assert run is not None
     assert not run.success
     assert recorded(run, "sales/orders") == Recorded(
-        "failure", 0, {NOT_NEGATIVE: "ERROR", "unique_values__columns_order_id": "passed"}
+        "failure", 0, {NOT_NEGATIVE: "ERROR", "unique_values": "passed"}
     )
-    check = run.checks()["sales/orders", NOT_NEGATIVE]
-    assert check.metadata["sqlmesh/failing_rows"].value == broken
-    assert '"order_total" < 0' in check.metadata["sqlmesh/query"].value
+    found = check(run, "sales/orders", NOT_NEGATIVE).metadata
+    assert found["sqlmesh/failing_rows"].value == broken
+    assert '"order_total" < 0' in found["sqlmesh/query"].value
     description, metadata = failure(run, "sales/orders")
     assert description == f"sales.orders: blocking audit failed: {NOT_NEGATIVE} ({broken} rows)"
     assert metadata["sqlmesh/outcome"] == "audit_failed"
@@ -206,7 +214,6 @@ MODEL (
 SELECT day, CASE state WHEN 'broken' THEN ERROR('boom')::INT WHEN 'odd' THEN 2 ELSE 1 END AS value
 FROM raw.days WHERE day BETWEEN @start_ds AND @end_ds
 """
-NOT_NULL, ACCEPTED = "not_null__columns_day", "accepted_values__column_value__is_in_1"
 
 
 @pytest.fixture
@@ -271,11 +278,11 @@ def test_a_check_counts_the_failing_rows_of_all_batches(
     run = batches.run(["tiny/days"], THREE_DAYS_ON)
 
     assert recorded(run, "tiny/days") == Recorded(
-        "success", 1, {NOT_NULL: "passed", ACCEPTED: "WARN"}
+        "success", 1, {"not_null": "passed", "accepted_values": "WARN"}
     )
-    check = run.checks()["tiny/days", ACCEPTED]
-    assert check.metadata["sqlmesh/failing_rows"].value == 2
-    assert "2026-10-14" in check.metadata["sqlmesh/query"].value
+    found = check(run, "tiny/days", "accepted_values").metadata
+    assert found["sqlmesh/failing_rows"].value == 2
+    assert "2026-10-14" in found["sqlmesh/query"].value
     assert run.materialized()["tiny/days"].metadata["sqlmesh/batches"].value == 3
     assert executions() == 1
 
@@ -371,26 +378,15 @@ def test_a_standalone_audit_is_a_check_on_each_model_that_it_reads(
     run = automation.run(["staging/orders", "staging/payments"], NEXT_DAY)
 
     assert run.success
-    assert f"audit__{PAYMENTS}" in run.steps(T.STEP_SUCCESS)
+    assert audit_step(automation) in run.steps(T.STEP_SUCCESS)
     for asset in ("staging/orders", "staging/payments"):
         assert recorded(run, asset).step == "success"
         assert recorded(run, asset).materializations == 1
         assert recorded(run, asset).checks[PAYMENTS] == result
-        check = run.checks()[asset, PAYMENTS]
-        assert check.severity is dg.AssetCheckSeverity.WARN
-        assert (check.metadata["sqlmesh/failing_rows"].value > 0) == lost
-        assert ("sqlmesh/query" in check.metadata) == lost
-    assert executions() == 1
-
-
-def test_a_standalone_audit_with_nothing_due_succeeds_without_a_check_evaluation(
-    automation: Automation, executions: Count
-) -> None:
-    run = automation.run(["staging/orders", "staging/payments"], HOUR)
-
-    assert run.success
-    assert f"audit__{PAYMENTS}" in run.steps(T.STEP_SUCCESS)
-    assert PAYMENTS not in {name for _, name in run.checks()}
+        found = check(run, asset, PAYMENTS)
+        assert found.severity is dg.AssetCheckSeverity.WARN
+        assert (found.metadata["sqlmesh/failing_rows"].value > 0) == lost
+        assert ("sqlmesh/query" in found.metadata) == lost
     assert executions() == 1
 
 

@@ -19,6 +19,7 @@ from support.outcome_helpers import (
     Count,
     Recorded,
     Worker,
+    audit_step,
     data_version,
     day,
     failure,
@@ -84,6 +85,17 @@ def test_a_marked_model_with_audits_has_no_check_evaluations(
     assert marked.metadata["sqlmesh/outcome"].value == "up_to_date"
     assert recorded(run, "core/customer_history").materializations == 1
     assert executions() == 2
+
+
+def test_a_standalone_audit_with_nothing_due_succeeds_without_a_check_evaluation(
+    automation: Automation, executions: Count
+) -> None:
+    run = automation.run(["staging/orders", "staging/payments"], HOUR)
+
+    assert run.success
+    assert audit_step(automation) in run.steps(T.STEP_SUCCESS)
+    assert "assert_every_order_has_payment" not in {name for _, name in run.checks()}
+    assert executions() == 1
 
 
 # A signal holds it

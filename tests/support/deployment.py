@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,13 +36,15 @@ _SELECTOR = {"repositoryLocationName": MODULE, "repositoryName": "__repository__
 
 T = TypeVar("T")
 
+# What each query asks for is part of what the UI's own query of that page asks for (1.13).
+
 _TICKS = """
-query ($sensor: InstigationSelector!, $limit: Int!) {
+query ($sensor: InstigationSelector!) {
   instigationStateOrError(instigationSelector: $sensor) {
     ... on InstigationState {
-      ticks(limit: $limit) {
-        tickId status timestamp endTimestamp runIds skipReason error { message stack }
-        requestedAssetKeys { path } requestedAssetMaterializationCount
+      ticks(limit: 1000) {
+        tickId status timestamp endTimestamp runIds skipReason error { message }
+        requestedAssetKeys { path }
       }
     }
   }
@@ -50,7 +53,7 @@ query ($sensor: InstigationSelector!, $limit: Int!) {
 _TICK_LOG = """
 query ($sensor: InstigationSelector!, $tick: ID!) {
   instigationStateOrError(instigationSelector: $sensor) {
-    ... on InstigationState { tick(tickId: $tick) { logEvents { events { message level } } } }
+    ... on InstigationState { tick(tickId: $tick) { logEvents { events { message } } } }
   }
 }"""
 
@@ -59,21 +62,52 @@ query {
   runsOrError {
     ... on Runs {
       results {
-        runId status startTime endTime
-        tags { key value } assetSelection { path } assetCheckSelection { name assetKey { path } }
+        runId status startTime endTime tags { key value }
+        assetSelection { path } assetCheckSelection { name assetKey { path } }
       }
     }
   }
 }"""
 
-_EVENTS = """
+_RUN_EVENTS = """
 query ($run: ID!) {
   logsForRun(runId: $run) {
     ... on EventConnection {
       events {
-        ... on MessageEvent { eventType message }
+        ... on MessageEvent { message }
         ... on EngineEvent { metadataEntries { label ... on TextMetadataEntry { text } } }
       }
+    }
+  }
+}"""
+
+_MATERIALIZATIONS = """
+query ($assets: [AssetKeyInput!]!) {
+  assetNodes(assetKeys: $assets) {
+    assetKey { path }
+    assetMaterializations(limit: 100) {
+      runId metadataEntries { label ... on TextMetadataEntry { text } }
+    }
+  }
+}"""
+
+_EVALUATIONS = """
+query ($asset: AssetKeyInput!) {
+  assetConditionEvaluationRecordsOrError(assetKey: $asset, limit: 100) {
+    ... on AssetConditionEvaluationRecords {
+      records {
+        numRequested runIds isLegacy rootUniqueId
+        evaluationNodes { uniqueId userLabel expandedLabel numTrue childUniqueIds }
+      }
+    }
+  }
+}"""
+
+_HEALTH = """
+query {
+  instance {
+    daemonHealth {
+      allDaemonStatuses { daemonType required healthy lastHeartbeatErrors { message } }
     }
   }
 }"""
@@ -81,7 +115,7 @@ query ($run: ID!) {
 
 @dataclass(frozen=True)
 class LiveTick:
-    """One tick as the sensor's page in the UI lists it."""
+    """One tick as the sensor's page lists it; asset keys such as ``sales/orders``."""
 
     tick_id: str
     status: str
@@ -92,10 +126,6 @@ class LiveTick:
     error: str | None
     requested: frozenset[str]
 
-    @property
-    def is_over(self) -> bool:
-        return self.status != "STARTED"
-
 
 @dataclass(frozen=True)
 class LiveRun:
@@ -103,14 +133,43 @@ class LiveRun:
 
     run_id: str
     status: str
+    started: datetime | None
+    ended: datetime | None
     tags: Mapping[str, str]
     assets: frozenset[str]
     checks: frozenset[tuple[str, str]]
-    seconds: float | None
 
-    @property
-    def is_over(self) -> bool:
-        return self.status in ("SUCCESS", "FAILURE", "CANCELED")
+
+@dataclass(frozen=True)
+class Materialization:
+    """One materialization as the asset's page lists it, with the metadata that are text."""
+
+    run_id: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One row of the evaluation's table, as the UI's column "Condition" spells it.
+
+    Attributes:
+        label: The condition's own label or name.
+        holds: Whether its result is true.
+        children: The rows below it.
+    """
+
+    label: str
+    holds: bool
+    children: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of an asset's condition as the asset's page lists it."""
+
+    requested: int
+    run_ids: tuple[str, ...]
+    root: Node
 
 
 class Deployment:
@@ -131,7 +190,6 @@ class Deployment:
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)},
             "DAGSTER_HOME": str(home),
-            "DAGSTER_DISABLE_TELEMETRY": "yes",
             "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true",
             f"{PREFIX}PROJECT": str(project),
             **{f"{PREFIX}{name}": str(value) for name, value in settings.items()},
@@ -158,17 +216,17 @@ class Deployment:
 
     def __exit__(self, *error: object) -> None:
         group = self._process.pid
-        if self._process.poll() is None:
-            # As Ctrl-C: dagster dev ends its children in order, and a run is not cut off.
-            self._process.send_signal(signal.SIGINT)
+        try:
+            if self._process.poll() is None:
+                # As Ctrl-C does: it ends its children in order.
+                self._process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END_SECONDS)
-        deadline = time.monotonic() + _END_SECONDS
-        while _exists(group) and self._process.poll() is not None and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-        self._process.wait()
+        finally:
+            # The code server and a run outlive it for a moment, or for good.
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+            self._process.wait()
 
     @property
     def output(self) -> str:
@@ -212,8 +270,8 @@ class Deployment:
         return answer["data"]
 
     def ticks(self) -> list[LiveTick]:
-        """The sensor's ticks so far, oldest first."""
-        state = self.query(_TICKS, sensor=_SELECTOR, limit=1000)["instigationStateOrError"]
+        """The sensor's ticks that are over, oldest first."""
+        state = self.query(_TICKS, sensor=_SELECTOR)["instigationStateOrError"]
         return [
             LiveTick(
                 tick_id=tick["tickId"],
@@ -223,10 +281,15 @@ class Deployment:
                 run_ids=tuple(tick["runIds"]),
                 skip_reason=tick["skipReason"],
                 error=tick["error"] and tick["error"]["message"],
-                requested=frozenset("/".join(key["path"]) for key in tick["requestedAssetKeys"]),
+                requested=frozenset(_key(key) for key in tick["requestedAssetKeys"]),
             )
             for tick in reversed(state.get("ticks", []))
+            if tick["status"] != "STARTED"
         ]
+
+    def wait_for_tick(self, what: str, accept: Callable[[LiveTick], object]) -> LiveTick:
+        """The first tick ever, or still to come, that is accepted."""
+        return self.wait_for(what, lambda: next(filter(accept, self.ticks()), None))
 
     def tick_log(self, tick: LiveTick) -> list[str]:
         """What the tick wrote to its log."""
@@ -235,21 +298,146 @@ class Deployment:
         return [event["message"] for event in events]
 
     def runs(self) -> list[LiveRun]:
-        """All runs so far, oldest first."""
+        """All runs, oldest first."""
         return [
             LiveRun(
                 run_id=run["runId"],
                 status=run["status"],
+                started=_moment(run["startTime"]) if run["startTime"] else None,
+                ended=_moment(run["endTime"]) if run["endTime"] else None,
                 tags={tag["key"]: tag["value"] for tag in run["tags"]},
-                assets=frozenset("/".join(key["path"]) for key in run["assetSelection"] or ()),
+                assets=frozenset(_key(key) for key in run["assetSelection"] or ()),
                 checks=frozenset(
-                    ("/".join(check["assetKey"]["path"]), check["name"])
+                    (_key(check["assetKey"]), check["name"])
                     for check in run["assetCheckSelection"] or ()
                 ),
-                seconds=run["endTime"] - run["startTime"] if run["endTime"] else None,
             )
             for run in reversed(self.query(_RUNS)["runsOrError"]["results"])
         ]
+
+    def wait_for_run(self, run_id: str) -> LiveRun:
+        """A run once it has ended."""
+
+        def ended() -> LiveRun | None:
+            found = {run.run_id: run for run in self.runs()}
+            return found[run_id] if run_id in found and found[run_id].ended else None
+
+        return self.wait_for(f"the end of run {run_id}", ended)
+
+    def process_of(self, run: LiveRun) -> int:
+        """Id of the process that Dagster started for a run, as the run's log names it."""
+        events = self.query(_RUN_EVENTS, run=run.run_id)["logsForRun"]["events"]
+        (process,) = (
+            int(entry["text"])
+            for event in events
+            if event["message"].startswith("Started process for run")
+            for entry in event["metadataEntries"]
+            if entry["label"] == "pid"
+        )
+        return process
+
+    def executing_processes(self) -> list[int]:
+        """Id of the process of each SQLMesh execution, as counted at SQLMesh's scheduler."""
+        if not self.executions.exists():
+            return []
+        return [int(line.split()[0]) for line in self.executions.read_text().splitlines()]
+
+    def materializations(self, assets: frozenset[str]) -> dict[str, list[Materialization]]:
+        """The materializations of some assets, newest first."""
+        keys = [{"path": asset.split("/")} for asset in assets]
+        return {
+            _key(node["assetKey"]): [
+                Materialization(
+                    run_id=made["runId"],
+                    metadata={
+                        entry["label"]: entry["text"]
+                        for entry in made["metadataEntries"]
+                        if "text" in entry
+                    },
+                )
+                for made in node["assetMaterializations"]
+            ]
+            for node in self.query(_MATERIALIZATIONS, assets=keys)["assetNodes"]
+        }
+
+    def evaluations(self, asset: str) -> list[Evaluation]:
+        """The stored evaluations of an asset's condition, newest first."""
+        found = self.query(_EVALUATIONS, asset={"path": asset.split("/")})
+        records = found["assetConditionEvaluationRecordsOrError"]["records"]
+        assert not any(record["isLegacy"] for record in records), "the UI has another table for it"
+        return [
+            Evaluation(
+                requested=record["numRequested"],
+                run_ids=tuple(record["runIds"]),
+                root=_node(
+                    record["rootUniqueId"],
+                    {node["uniqueId"]: node for node in record["evaluationNodes"]},
+                ),
+            )
+            for record in records
+        ]
+
+    def unhealthy_daemons(self) -> dict[str, list[str]]:
+        """What Dagster's daemons report as wrong, by the daemon's type."""
+        statuses = self.query(_HEALTH)["instance"]["daemonHealth"]["allDaemonStatuses"]
+        return {
+            status["daemonType"]: [error["message"] for error in status["lastHeartbeatErrors"]]
+            for status in statuses
+            if status["required"] and (not status["healthy"] or status["lastHeartbeatErrors"])
+        }
+
+
+@contextmanager
+def database_open_elsewhere(database: Path, statement: str) -> Iterator[int]:
+    """Another process that knows nothing of us holds a DuckDB file open, and changes something.
+
+    Yields:
+        The process's id.
+    """
+    script = """
+import sys, time, duckdb
+while True:
+    try:
+        connection = duckdb.connect(sys.argv[1])
+        break
+    except duckdb.IOException:
+        time.sleep(0.02)
+connection.execute(sys.argv[2])
+print("open", flush=True)
+sys.stdin.read()
+connection.close()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(database), statement],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    giving_up = threading.Timer(PATIENCE_SECONDS, process.kill)
+    giving_up.start()
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n", "it could not open the database"
+        yield process.pid
+        process.communicate(timeout=_END_SECONDS)
+    finally:
+        giving_up.cancel()
+        process.kill()
+        process.communicate()
+
+
+def _node(unique_id: str, nodes: Mapping[str, Any]) -> Node:
+    node = nodes[unique_id]
+    return Node(
+        label=node["userLabel"] or node["expandedLabel"][0],
+        holds=node["numTrue"] == 1,
+        children=tuple(_node(child, nodes) for child in node["childUniqueIds"]),
+    )
+
+
+def _key(key: Any) -> str:
+    return "/".join(key["path"])
 
 
 def _free_port() -> int:
@@ -257,14 +445,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _moment(timestamp: float) -> datetime:

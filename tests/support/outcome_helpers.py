@@ -20,7 +20,7 @@ from dagster_sqlmesh_automation.assets.ledger import read_outcomes
 from dagster_sqlmesh_automation.config.settings import PREFIX
 
 from . import counting, projects
-from .ticks import Run
+from .ticks import Automation, Run
 
 T = dg.DagsterEventType
 Count = Callable[[], int]
@@ -56,7 +56,7 @@ class Recorded:
     Attributes:
         step: ``success``, ``failure``, ``started`` (and not ended) or ``not started``.
         materializations: How many; the run's own.
-        checks: By name: ``passed``, ``WARN`` or ``ERROR``.
+        checks: ``passed``, ``WARN`` or ``ERROR`` by the audit; by all where it is used twice.
     """
 
     step: str
@@ -76,7 +76,12 @@ def recorded(run: Run, asset: str) -> Recorded:
     """What the log holds for an asset, such as ``sales/orders``."""
     step = asset.replace("/", "__")
     made = [event.asset_key.to_user_string() for event in run.events(T.ASSET_MATERIALIZATION)]
-    assert run.steps(T.STEP_SKIPPED) == set(), "a skipped step would be one that Dagster made up"
+    assert run.steps(T.STEP_SKIPPED) == set(), "a skipped step skips all that reads its asset"
+    checks: dict[str, set[str]] = {}
+    for (key, name), evaluation in run.checks().items():
+        if key == asset:
+            result = "passed" if evaluation.passed else evaluation.severity.value
+            checks.setdefault(_audit(name), set()).add(result)
     return Recorded(
         step="failure"
         if step in run.steps(T.STEP_FAILURE)
@@ -86,12 +91,29 @@ def recorded(run: Run, asset: str) -> Recorded:
         if step in run.steps(T.STEP_START)
         else "not started",
         materializations=made.count(asset),
-        checks={
-            name: "passed" if check.passed else check.severity.value
-            for (key, name), check in run.checks().items()
-            if key == asset
-        },
+        checks={audit: " and ".join(sorted(results)) for audit, results in checks.items()},
     )
+
+
+def check(run: Run, asset: str, audit: str) -> Any:
+    """The evaluation of an audit that an asset uses once."""
+    (found,) = (
+        evaluation
+        for (key, name), evaluation in run.checks().items()
+        if key == asset and _audit(name) == audit
+    )
+    return found
+
+
+def _audit(check_name: str) -> str:
+    """The audit's name, which its arguments follow."""
+    return check_name.partition("__")[0]
+
+
+def audit_step(automation: Automation) -> str:
+    """The step of the example's standalone audit."""
+    (audit,) = automation.location.manifest.standalone_audits
+    return automation.location.index.op_names[audit.fqn]
 
 
 def said(run: Run, step: str) -> list[str]:
