@@ -16,8 +16,9 @@ from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
 
 from ..config.errors import DatabaseLocked, EnvironmentNotFound
 from ..config.settings import AutomationSettings
+from .failures import naming_failures
 from .lease import lease
-from .project import duckdb_files, naming_failures, open_context
+from .project import duckdb_files, open_context
 from .recorder import Recorder
 from .scheduler import RecordingConsole, RecordingScheduler, ancestors
 
@@ -173,6 +174,8 @@ def read_environment(context: Context, settings: AutomationSettings) -> Environm
         # Context.state_sync would create SQLMesh's tables in a database that has none.
         fresh = context._new_state_sync()
         try:
+            # get_versions takes every error for a missing table.
+            fresh.engine_adapter.fetchone("SELECT 1")  # type: ignore[attr-defined]
             if fresh.get_versions(validate=False).schema_version == 0:
                 raise EnvironmentNotFound(settings.environment, settings.project)
         finally:

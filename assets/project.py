@@ -1,34 +1,27 @@
-"""The SQLMesh project: opening it, reading its facts, and naming what goes wrong.
+"""The SQLMesh project: opening it and reading its facts.
 
 ``sqlmesh`` is imported inside functions, because definitions import this module.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.errors import (
-    AutomationError,
-    DatabaseLocked,
-    GatewayUnknown,
-    IncompatiblePackages,
-    ProjectEmpty,
-    ProjectInvalid,
-    SQLMeshFailed,
-    StateUnavailable,
-    Unavailable,
-)
+from ..config.errors import GatewayUnknown, IncompatiblePackages, ProjectEmpty
 from ..config.settings import AutomationSettings
+from .failures import naming_failures, naming_refusals
 from .manifest import Manifest, ManifestAudit, ManifestModel, ManifestStandaloneAudit
 from .naming import check_name
 
 if TYPE_CHECKING:
+    from sqlmesh.core.config.connection import ConnectionConfig
     from sqlmesh.core.context import Context
     from sqlmesh.core.model import Model
 
@@ -58,27 +51,16 @@ def open_context(settings: AutomationSettings, *, load: bool) -> Iterator[Contex
     context = None
     with naming_failures(settings):
         try:
-            with SQLMESH_LOCK, _naming_refusals(settings):
+            with SQLMESH_LOCK, naming_refusals(settings):
                 _check_gateway(settings)
-                context = Context(paths=[settings.project], gateway=settings.gateway, load=load)
+                context = Context(paths=[settings.project], gateway=settings.gateway, load=False)
+                if load:
+                    _name_catalogs(context)
+                    context.load()
             yield context
         finally:
             if context is not None:
                 context.close()
-
-
-@contextmanager
-def _naming_refusals(settings: AutomationSettings) -> Iterator[None]:
-    """What SQLMesh raises while it opens a project is about the project."""
-    from pydantic import ValidationError
-    from sqlmesh.utils.errors import SQLMeshError
-
-    try:
-        yield
-    except (SQLMeshError, ValidationError) as error:
-        raise _unavailable(settings, error) or ProjectInvalid(
-            settings.project, str(error).strip()
-        ) from error
 
 
 def import_sqlmesh() -> None:
@@ -93,52 +75,11 @@ def import_sqlmesh() -> None:
     try:
         from sqlmesh.core.console import NoopConsole, set_console
     except TypeError as error:
-        if importlib.util.find_spec("sqlglotc") is None:
+        # Its compiled modules lie in sqlglot's own folder, so only its metadata shows it.
+        if not any(importlib.metadata.distributions(name="sqlglotc")):
             raise
         raise IncompatiblePackages(str(error)) from error
     set_console(NoopConsole())
-
-
-@contextmanager
-def naming_failures(settings: AutomationSettings) -> Iterator[None]:
-    """Turns SQLMesh's and the database drivers' errors into this package's.
-
-    Errors that it does not know pass through unchanged.
-    """
-    from sqlmesh.utils.errors import SQLMeshError
-
-    try:
-        yield
-    except AutomationError:
-        raise
-    except Exception as error:
-        named: AutomationError | None = _unavailable(settings, error)
-        if named is None and isinstance(error, SQLMeshError):
-            named = SQLMeshFailed(settings.project, str(error).strip())
-        if named is None:
-            raise
-        raise named from error
-
-
-def _unavailable(settings: AutomationSettings, error: Exception) -> Unavailable | None:
-    """The error for a database that is locked or out of reach, if that is what happened."""
-    cause: BaseException | None = error
-    while cause is not None:
-        kinds = {kind.__name__ for kind in type(cause).__mro__}
-        if "IOException" in kinds and "lock" in str(cause):
-            return DatabaseLocked(*_locked(str(cause)))
-        # Every driver names these two after PEP 249.
-        if kinds & {"OperationalError", "InterfaceError", "IOException"}:
-            return StateUnavailable(settings.project, str(cause).strip())
-        cause = cause.__cause__ or cause.__context__
-    return None
-
-
-def _locked(message: str) -> tuple[str, str]:
-    """DuckDB's message without its prefix, and the file that it names."""
-    _, _, rest = message.partition('file "')
-    file, _, reason = rest.partition('": ')
-    return (file or "of this project"), (reason or message).partition(" See also")[0]
 
 
 def _check_gateway(settings: AutomationSettings) -> None:
@@ -151,20 +92,48 @@ def _check_gateway(settings: AutomationSettings) -> None:
         raise GatewayUnknown(settings.gateway, known, settings.project)
 
 
+def _name_catalogs(context: Context) -> None:
+    """Tells SQLMesh the default catalog of DuckDB databases that do not exist yet.
+
+    It would ask the database, and DuckDB would make one.
+    """
+    import duckdb
+
+    for gateway, adapter in context.engine_adapters.items():
+        connection = context.config.get_connection(gateway)
+        files = _files(connection)
+        if not files or any(file.exists() for file in files):
+            continue
+        if catalogs := getattr(connection, "catalogs", None):
+            adapter._default_catalog = next(iter(catalogs))
+            continue
+        # DuckDB names a catalog after the file; only it knows all its rules for that.
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            duckdb.connect(str(Path(folder) / files[0].name)) as database,
+        ):
+            ((adapter._default_catalog,),) = database.execute(
+                "SELECT current_database()"
+            ).fetchall()
+
+
 def duckdb_files(context: Context) -> list[Path]:
     """The DuckDB files that a context opens, for its state and its tables."""
-    connections = [context.connection_config, context._state_connection_config]
-    files: set[Path] = set()
-    for connection in connections:
-        if connection.type_ != "duckdb":
-            continue
-        catalogs = getattr(connection, "catalogs", None) or {}
-        paths = [getattr(connection, "database", None), *catalogs.values()]
-        for path in paths:
-            path = path if isinstance(path, str) else getattr(path, "path", None)
-            if path and path != ":memory:" and not path.startswith(("md:", "ducklake:")):
-                files.add(Path(path).absolute())
-    return sorted(files)
+    connections = (context.connection_config, context._state_connection_config)
+    return sorted({file for connection in connections for file in _files(connection)})
+
+
+def _files(connection: ConnectionConfig) -> list[Path]:
+    if connection.type_ != "duckdb":
+        return []
+    catalogs = getattr(connection, "catalogs", None) or {}
+    paths = [getattr(connection, "database", None), *catalogs.values()]
+    files = []
+    for path in paths:
+        path = path if isinstance(path, str) else getattr(path, "path", None)
+        if path and path != ":memory:" and not path.startswith(("md:", "ducklake:")):
+            files.append(Path(path).absolute())
+    return files
 
 
 def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:

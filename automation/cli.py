@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -77,18 +78,19 @@ def _fail(error: AutomationError, code: int) -> None:
 @click.version_option(package_name="dagster-sqlmesh-automation")
 @click.option("-v", "--verbose", is_flag=True, help="Show Dagster's and SQLMesh's log lines.")
 def main(verbose: bool) -> None:
-    r"""Run SQLMesh models on Dagster, each as its own asset, all due ones in one execution.
+    """Run SQLMesh models on Dagster, each as its own asset, all due ones in one execution.
 
     Every option is also an environment variable SQLMESH_AUTOMATION_<OPTION>, read by the Dagster
     code location too:
 
     \b
+    Is everything in place, what is due, one tick here and now, the Dagster UI:
       export SQLMESH_AUTOMATION_PROJECT=/srv/analytics
-      sqlmesh-automation doctor     is everything in place?
-      sqlmesh-automation status     what is due, and why not?
-      sqlmesh-automation tick       one tick here and now, its run included
+      sqlmesh-automation doctor
+      sqlmesh-automation status
+      sqlmesh-automation tick
       dagster dev -m dagster_sqlmesh_automation.definitions
-    """
+    """  # noqa: D301 - click reads the character
     if not verbose:
         # Dagster's own lines; what a person wants to know is printed by the commands.
         logging.disable(logging.WARNING)
@@ -148,7 +150,7 @@ def status(settings: AutomationSettings, at: datetime | None, due: bool) -> None
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @_settings_options
 def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_json: bool) -> None:
-    r"""Do one tick here and now: decide, and execute the run that it asks for in this process.
+    """Do one tick here and now: decide, and execute the run that it asks for in this process.
 
     The same code as the sensor's. The run is recorded in the Dagster instance of DAGSTER_HOME;
     without one, nothing remembers it. With --at the whole tick, execution included, is done as
@@ -159,22 +161,24 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
       sqlmesh-automation tick --dry-run
       sqlmesh-automation tick --at 2026-11-24T00:05
       sqlmesh-automation tick --json | jq '.models[] | select(.due)'
-    """
+    """  # noqa: D301 - click reads the character
     from .definitions import Location
     from .rendering import ProgressBar, print_decisions, print_outcomes
     from .ticking import AbortWatch, TickReport, dagster_instance, run_tick, tick_json
 
     console = Console(stderr=as_json)
     watch = AbortWatch(None if as_json else ProgressBar(console))
-    location = Location(settings, observer=watch)
-    with dagster_instance() as instance:
-        plan = location.planner.plan(instance, at or datetime.now(UTC))
-        if not as_json:
-            print_decisions(console, plan)
-        if dry_run:
-            report = TickReport(plan, None, success=True, executions=0, outcomes={})
-        else:
-            report = run_tick(location, instance, plan, watch, simulated=at is not None)
+    # A project's own Python code may print.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        location = Location(settings, observer=watch)
+        with dagster_instance() as instance:
+            plan = location.planner.plan(instance, at or datetime.now(UTC))
+            if not as_json:
+                print_decisions(console, plan)
+            if dry_run:
+                report = TickReport(plan, None, success=True, executions=0, outcomes={})
+            else:
+                report = run_tick(location, instance, plan, watch, simulated=at is not None)
     if as_json:
         click.echo(json.dumps(tick_json(location, report)))
     elif report.run_id:
@@ -185,7 +189,7 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
         sys.exit(EXIT_FAILED)
 
 
-@main.command()
+@main.command(epilog=EXIT_CODES)
 @_settings_options
 def doctor(settings: AutomationSettings) -> None:
     """Check that everything is in place, and say what to do where it is not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -54,6 +54,7 @@ class DueState:
         at: The moment, aware.
         plan_id: The plan that the environment is at.
         planned_at: When that plan was applied; ``None`` while it is being applied.
+        models: ``fqn`` of everything that the environment holds.
         due: Of every model whose cron has elapsed, by ``fqn``.
         next_cron: When each model's cron elapses next, by ``fqn``.
     """
@@ -61,6 +62,7 @@ class DueState:
     at: datetime
     plan_id: str
     planned_at: datetime | None
+    models: Set[str]
     due: Mapping[str, Due]
     next_cron: Mapping[str, datetime]
 
@@ -90,6 +92,7 @@ class Decision:
         due: What SQLMesh would do; ``None`` where its cron has not elapsed.
         next_cron: When its cron elapses next, where the environment holds the model.
         is_audit: Whether it is a standalone audit and no model.
+        is_planned: Whether the environment holds it; not before a plan has added it.
         in_progress: Why it or something that it reads is being evaluated; empty where not.
         upstream: Why something that it reads holds it; empty where nothing does.
         retry: Why its last failure holds it; empty where it does not.
@@ -100,6 +103,7 @@ class Decision:
     due: Due | None
     next_cron: datetime | None
     is_audit: bool = False
+    is_planned: bool = True
     in_progress: str = ""
     upstream: str = ""
     retry: str = ""
@@ -129,6 +133,8 @@ class Decision:
     @property
     def reason(self) -> str:
         """The decision in words."""
+        if not self.is_planned:
+            return "not in the SQLMesh environment: a plan has to add it"
         if self.due is None:
             following = f"; next interval at {spoken(self.next_cron)}" if self.next_cron else ""
             return f"up to date{following}"
@@ -173,6 +179,7 @@ def decide(
             due=state.due.get(node.fqn),
             next_cron=state.next_cron.get(node.fqn),
             is_audit=node.is_audit,
+            is_planned=node.fqn in state.models,
             in_progress=f"run {run_id} is evaluating it" if run_id else "",
             upstream=upstream,
             retry=_retry(node, state, failures.get(node.fqn)),

@@ -21,8 +21,9 @@ from sqlmesh.core.snapshot import (
 )
 
 from ..assets.execution import read_environment
+from ..assets.failures import naming_failures
 from ..assets.lease import lease
-from ..assets.project import SQLMESH_LOCK, duckdb_files, naming_failures, open_context
+from ..assets.project import SQLMESH_LOCK, duckdb_files, open_context
 from ..assets.recorder import moment
 from ..assets.scheduler import SignalConsole, unready_reasons
 from ..config.settings import AutomationSettings
@@ -73,6 +74,7 @@ class DueReader:
                 at=at,
                 plan_id=environment.plan_id,
                 planned_at=moment(environment.finalized_ts) if environment.finalized_ts else None,
+                models={snapshot.name for snapshot in self._snapshots.values()},
                 due=due,
                 next_cron=self._next_cron(at),
             )

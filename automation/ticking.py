@@ -12,7 +12,7 @@ import dagster as dg
 
 from ..assets.ledger import executions_started, read_outcomes
 from ..assets.outcome import FAILURES, AuditOutcome, Outcome
-from ..config.errors import Unavailable
+from ..config.errors import DagsterHomeInvalid, Unavailable
 from .definitions import Location
 from .planner import TickPlan
 
@@ -45,13 +45,22 @@ class TickReport:
 
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance of ``DAGSTER_HOME``, or one in memory that ends with this process."""
-    if os.environ.get("DAGSTER_HOME"):
-        with dg.DagsterInstance.get() as instance:
-            yield instance
-    else:
+    """The instance of ``DAGSTER_HOME``, or one in memory that ends with this process.
+
+    Raises:
+        DagsterHomeInvalid: Dagster refuses that folder or its ``dagster.yaml``.
+    """
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
         with dg.DagsterInstance.ephemeral() as instance:
             yield instance
+        return
+    try:
+        found = dg.DagsterInstance.get()
+    except (dg.DagsterInvariantViolationError, dg.DagsterInvalidConfigError) as error:
+        raise DagsterHomeInvalid(home, str(error)) from error
+    with found as instance:
+        yield instance
 
 
 class AbortWatch:

@@ -9,6 +9,7 @@
     │   ├── GatewayUnknown
     │   ├── EnvironmentNotFound
     │   ├── DuplicateAssetKey
+    │   ├── DagsterHomeInvalid
     │   └── IncompatiblePackages
     ├── Unavailable                   may work a moment later; the CLI exits with 3
     │   ├── DatabaseLocked
@@ -117,6 +118,16 @@ class DuplicateAssetKey(ConfigurationError):
         super().__init__(
             f"Models {first} and {second} both map to the asset key {key!r}. "
             "Rename one of them, or override SQLMeshTranslator.get_asset_key."
+        )
+
+
+class DagsterHomeInvalid(ConfigurationError):
+    """Dagster refuses the instance folder."""
+
+    def __init__(self, home: str, reason: str) -> None:
+        super().__init__(
+            f"DAGSTER_HOME={home!r} cannot be used: {reason} "
+            "Set it to the absolute path of the folder with your dagster.yaml, or unset it."
         )
 
 

@@ -150,6 +150,7 @@ def held_tick(deployment: Deployment, first_run: LiveRun) -> LiveTick:
 @pytest.fixture(scope="module")
 def lock(deployment: Deployment, held_tick: LiveTick) -> Lock:
     """The loader has the database open for a while, and delivers what the signal waits for."""
+    _quiet(deployment)
     database = deployment.project / "jaffle_shop.duckdb"
     deliver = f"UPDATE raw.loads SET loaded_until = '{datetime.now(UTC) + timedelta(days=2):%F}'"
     with database_open_elsewhere(database, deliver) as process:
@@ -387,6 +388,18 @@ def _settled(deployment: Deployment) -> History:
         return History(ticks, runs) if over else None
 
     return deployment.wait_for("a moment without a run in progress", settled)
+
+
+def _quiet(deployment: Deployment) -> None:
+    """Returns when nothing runs, and no cron of five minutes elapses in the next half minute.
+
+    A run that waits for a locked database would hold the ticks' lease on it.
+    """
+    period = 5 * 60
+    deployment.wait_for(
+        "half a minute without a cron",
+        lambda: datetime.now(UTC).timestamp() % period < period - 30 and _settled(deployment),
+    )
 
 
 def _evaluation(deployment: Deployment, asset: str, run: LiveRun) -> Evaluation:

@@ -44,6 +44,7 @@ class Row:
     failures: dict[str, Attempt] = field(default_factory=dict)
     planned_at: datetime = AT - timedelta(days=30)
     at: datetime = AT
+    models: set[str] = field(default_factory=lambda: {node.fqn for node in NODES})
 
 
 def failed(model_at: datetime, why: str = "failed") -> Attempt:
@@ -154,7 +155,7 @@ def test_decisions(row: Row) -> None:
 
 def decisions_of(row: Row) -> dict[str, Decision]:
     next_cron = {node.fqn: AT + HOUR for node in NODES}
-    state = DueState(row.at, "plan-1", row.planned_at, row.due, next_cron)
+    state = DueState(row.at, "plan-1", row.planned_at, row.models, row.due, next_cron)
     return decide(NODES, state, row.in_progress, row.failures)
 
 
@@ -164,6 +165,12 @@ def test_reasons_read_as_sentences() -> None:
     assert reasons["orders"] == "due: 2026-11-23 23:00 to 2026-11-24 00:00 UTC"
     assert reasons["daily"] == "not ready: signal x holds it"
     assert reasons["report"] == "up to date; next interval at 2026-11-24 01:00:30 UTC"
+
+
+def test_a_model_that_no_plan_has_added_is_not_called_up_to_date() -> None:
+    decisions = decisions_of(Row("", {}, set(), models={"orders"}))
+    assert decisions["orders"].reason.startswith("up to date")
+    assert decisions["daily"].reason == "not in the SQLMesh environment: a plan has to add it"
 
 
 def test_many_intervals_are_shortened() -> None:

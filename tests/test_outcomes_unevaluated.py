@@ -18,6 +18,7 @@ from support.outcome_helpers import (
     RAW_DAYS,
     Count,
     Recorded,
+    T,
     Worker,
     audit_step,
     data_version,
