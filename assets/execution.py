@@ -16,11 +16,12 @@ from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
 
 from ..config.errors import DatabaseLocked, EnvironmentNotFound
 from ..config.settings import AutomationSettings
+from .console import RecordingConsole
 from .failures import naming_failures
 from .lease import lease
 from .project import duckdb_files, open_context
 from .recorder import Recorder
-from .scheduler import RecordingConsole, RecordingScheduler, ancestors
+from .scheduler import RecordingScheduler, ancestors
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context

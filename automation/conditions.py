@@ -74,8 +74,7 @@ class _Reason(dg.AutomationCondition[Any]):
     def name(self) -> str:
         return "reason"
 
-    @property
-    def description(self) -> str:
+    def get_label(self) -> str:
         return self.text
 
     @property

@@ -20,12 +20,12 @@ from sqlmesh.core.snapshot import (
     snapshots_to_dag,
 )
 
+from ..assets.console import SignalConsole, unready_reasons
 from ..assets.execution import read_environment
 from ..assets.failures import naming_failures
 from ..assets.lease import lease
 from ..assets.project import SQLMESH_LOCK, duckdb_files, open_context
 from ..assets.recorder import moment
-from ..assets.scheduler import SignalConsole, unready_reasons
 from ..config.settings import AutomationSettings
 from .decisions import Due, DueState
 

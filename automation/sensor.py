@@ -118,7 +118,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             materialize_run_tags={
                 ENVIRONMENT_TAG: self._settings.environment,
                 GATEWAY_TAG: self._gateway,
-                MODELS_TAG: str(len(plan.requested)),
+                MODELS_TAG: str(sum(not each.is_audit for each in plan.requested)),
                 **DagsterRun.tags_for_sensor(self),
                 **tags,
             },

@@ -132,7 +132,7 @@ def test_the_tree_of_a_held_model_says_why(automation: Automation) -> None:
         "retry allowed",
     ]
     (reason,) = orders.child_evaluations[1].child_evaluations
-    assert reason.condition_snapshot.description == f"run {run.run_id} is evaluating it"
+    assert reason.condition_snapshot.label == f"run {run.run_id} is evaluating it"
 
 
 def test_labels_never_change_from_tick_to_tick(automation: Automation) -> None:
@@ -146,17 +146,27 @@ def test_labels_never_change_from_tick_to_tick(automation: Automation) -> None:
     assert labels(projects.PLANNED_AT) == labels(MIDNIGHT)
 
 
-def test_a_tick_of_more_assets_than_dagster_allows_is_still_one_run(
+def test_a_tick_of_more_assets_and_checks_than_dagster_allows_is_still_one_run(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
+    models, audits = 50, 10
     project = tmp_path / "project"
-    generate_project(project, 520, crons=[("@hourly", None)], kinds=["VIEW"], extras=False)
+    names = generate_project(
+        project, models, crons=[("@hourly", None)], kinds=["VIEW"], extras=False
+    )
+    given = ", ".join(f"accepted_range(column := 1, min_v := -{n})" for n in range(audits))
+    for file in (project / "models").rglob("*.sql"):
+        file.write_text(file.read_text().replace("MODEL (", f"MODEL (audits ({given}),", 1))
     projects.plan(project, projects.PLANNED_AT, skip_backfill=True, skip_tests=True)
-    tick = Automation.of(project, instance).tick(FIRST)
+    automation = Automation.of(project, instance)
+    graph = automation.location.definitions.get_repository_def().asset_graph
+    tick = automation.tick(FIRST)
 
-    assert len(tick.run_requests) == 1
-    assert len(tick.requested) == 520
-    assert tick.run_requests[0].tags["sqlmesh/models"] == "520"
+    (request,) = tick.run_requests
+    assert len(graph.asset_check_keys) == models * audits == 500
+    assert request.asset_check_keys is None  # all checks of the assets
+    assert len(tick.requested) == len(names) == models
+    assert request.tags["sqlmesh/models"] == str(models)
 
 
 def test_the_sensor_is_off_unless_enabled(example: Path, instance: dg.DagsterInstance) -> None:

@@ -1,0 +1,186 @@
+"""What SQLMesh says on its console while it runs: batches, signals, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlmesh.core.console import NoopConsole
+from sqlmesh.core.snapshot import SnapshotId, snapshots_to_dag
+from sqlmesh.core.snapshot.definition import expand_range
+
+from .project import SQLMESH_LOCK
+from .recorder import Progress, moment
+from .scheduler import display_name, error_message
+
+if TYPE_CHECKING:
+    from sqlmesh.core.snapshot import Snapshot
+
+    from .scheduler import RecordingScheduler
+
+
+class SignalConsole(NoopConsole):
+    """Remembers which signals hold models back.
+
+    Attributes:
+        holding: The first signal that was not ready for all intervals, by the model's ``fqn``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holding: dict[str, str] = {}
+
+    def update_signal_progress(
+        self, snapshot: Snapshot, signal_name: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """SQLMesh has asked a signal which intervals are ready."""
+        if kwargs["ready_intervals"] != kwargs["check_intervals"]:
+            self.holding.setdefault(snapshot.name, signal_name)
+
+
+def unready_reasons(
+    holding: Mapping[str, str], snapshots: Mapping[SnapshotId, Snapshot]
+) -> dict[str, str]:
+    """Why intervals of a model are not ready although its cron has elapsed, by ``fqn``.
+
+    Args:
+        holding: The signal that holds a model, by ``fqn``.
+        snapshots: All snapshots of the environment.
+
+    Returns:
+        A reason for each model that a signal holds, itself or upstream.
+    """
+    held: dict[str, frozenset[str]] = {}
+    reasons: dict[str, str] = {}
+    for snapshot_id in snapshots_to_dag(snapshots.values()) if holding else ():
+        name = snapshot_id.name
+        parents = snapshots[snapshot_id].parents if snapshot_id in snapshots else ()
+        by = frozenset().union(*(held.get(parent.name, frozenset()) for parent in parents))
+        if name in holding:
+            by = frozenset({name})
+            reasons[name] = f"signal {holding[name]} holds it"
+        elif by:
+            reasons[name] = f"upstream {_named(by, holding)} is not ready"
+        held[name] = by
+    return reasons
+
+
+def _named(models: frozenset[str], holding: Mapping[str, str]) -> str:
+    first, *others = sorted(models)
+    more = f" and {len(others)} more" if others else ""
+    return f"{_plain(first)} (signal {holding[first]}){more}"
+
+
+def _plain(fqn: str) -> str:
+    """A quoted name without its quotes, and without its catalog."""
+    return ".".join(fqn.replace('"', "").split(".")[-2:])
+
+
+class RecordingConsole(SignalConsole):
+    """SQLMesh's progress, handed to the recorder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped: set[str] = set()
+        self._started = False
+
+    def attach(
+        self,
+        scheduler: RecordingScheduler,
+        wanted: frozenset[str],
+        considered: set[str],
+        at: datetime,
+    ) -> None:
+        """Takes what the console needs to tell the recorder, before the scheduler runs.
+
+        Args:
+            scheduler: The one that is to run.
+            wanted: The models whose outcome is wanted, by ``fqn``.
+            considered: The models that the scheduler may evaluate.
+            at: The moment for which it runs.
+        """
+        self._scheduler, self._wanted = scheduler, wanted
+        self._considered, self._at = considered, at
+
+    def nothing_to_do_unless_started(self) -> None:
+        """The scheduler returns without a word when no model misses an interval."""
+        if not self._started:
+            self.start_evaluation_progress({})
+
+    def start_evaluation_progress(self, batched_intervals: Any, *args: Any, **kwargs: Any) -> None:
+        """SQLMesh knows what it is going to evaluate."""
+        self._started = True
+        by_name = {snapshot.name: batches for snapshot, batches in batched_intervals.items()}
+        known = self._scheduler.snapshots_by_name
+        planned = {name for name, batches in by_name.items() if batches}
+        self._unready = unready_reasons(self.holding, self._scheduler.snapshots)
+        feeding = {
+            ancestor
+            for name in planned & self._wanted
+            for ancestor in self._scheduler.ancestors(name)
+        }
+        progress = {
+            name: Progress(
+                name=display_name(known[name]),
+                snapshot=known[name].identifier,
+                planned=[(moment(start), moment(end)) for start, end in by_name.get(name, ())],
+                reason=self._why_nothing(name, by_name),
+                next_interval=_next(known[name], self._at),
+                feeds_executed=name in feeding,
+            )
+            for name in self._wanted & known.keys() | by_name.keys()
+            if name in by_name or name in self._considered
+        }
+        self._scheduler.recorder.planned(progress, self._wanted)
+
+    def _why_nothing(self, name: str, batches: Mapping[str, Any]) -> str:
+        """Why a model whose cron has elapsed has no batch; empty where it has some."""
+        if reason := self._scheduler.left_out.get(name):
+            return reason
+        if name not in batches or batches[name]:
+            return ""
+        return self._unready.get(name, "upstream is not ready")
+
+    def update_snapshot_evaluation_progress(
+        self,
+        snapshot: Snapshot,
+        interval: tuple[int, int],
+        batch_idx: int,
+        duration_ms: int | None,
+        *args: Any,
+        execution_stats: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """SQLMesh has evaluated and audited a batch, or failed to."""
+        if duration_ms is None:  # it failed: the scheduler's evaluate has said how
+            return
+        start, end = interval
+        with SQLMESH_LOCK:
+            interval_count = len(expand_range(start, end, snapshot.node.interval_unit)) - 1
+        self._scheduler.recorder.done(
+            snapshot.name,
+            (moment(start), moment(end)),
+            interval_count=interval_count,
+            duration_ms=duration_ms,
+            rows=execution_stats.total_rows_processed if execution_stats else None,
+            bytes_=execution_stats.total_bytes_processed if execution_stats else None,
+        )
+
+    def log_skipped_models(self, snapshot_names: set[str]) -> None:
+        """SQLMesh has passed models over because of a failure upstream."""
+        self.skipped |= snapshot_names
+
+    def log_failed_models(self, errors: Any) -> None:
+        """Covers what fails outside ``evaluate``, such as creating a table."""
+        for error in errors:
+            name, cause = error.node.snapshot_name, error.__cause__ or error
+            if name not in self._scheduler.failed:
+                self._scheduler.failed.add(name)
+                self._scheduler.recorder.failed(name, error=error_message(cause), audit=False)
+
+
+def _next(snapshot: Snapshot, at: datetime) -> datetime:
+    with SQLMESH_LOCK:
+        found: datetime = snapshot.node.cron_next(at)
+    return found
