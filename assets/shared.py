@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.dagster_run import DagsterRun
 
 from ..config.settings import AutomationSettings
@@ -76,7 +77,12 @@ class SharedExecution:
         with self._lock:
             if self._thread is None:
                 self._start(selected)
-        outcome = self.ledger.wait(model, self.index.names[model])
+        try:
+            outcome = self.ledger.wait(model, self.index.names[model])
+        except DagsterExecutionInterruptedError:
+            # At once: by the time the resource is closed, SQLMesh may have begun the next model.
+            self._cancelled.set()
+            raise
         # Only now: a step that is interrupted while it waits does not report.
         self._taken.add(model)
         return outcome
