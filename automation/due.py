@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sqlglot import exp
 from sqlmesh.core.scheduler import Scheduler
 from sqlmesh.core.snapshot import (
     DeployabilityIndex,
@@ -37,6 +39,30 @@ LEASE_SECONDS = 1.0
 """How long a tick waits for an execution that holds the DuckDB database."""
 
 
+_IDLE = timedelta(minutes=5)
+"""How long an answer is reused at most: near a change of daylight saving time SQLMesh's crons with
+a time zone may elapse at another moment than it predicts."""
+
+
+@dataclass(frozen=True)
+class _Idle:
+    """The answer that nothing is due, and how long it stays true.
+
+    Attributes:
+        state: The answer.
+        written: What SQLMesh's state held then, as :func:`_written` tells it.
+        until: When a cron can change the answer.
+    """
+
+    state: DueState
+    written: tuple[Any, ...]
+    until: datetime
+
+    def holds(self, written: tuple[Any, ...], at: datetime) -> bool:
+        """Whether nothing can have become due."""
+        return written == self.written and self.state.at <= at < self.until
+
+
 class DueReader:
     """Reads what is due, tick after tick, in one long-lived process.
 
@@ -53,6 +79,7 @@ class DueReader:
         self._context: Context | None = None
         self._plan_id: str | None = None
         self._snapshots: dict[Any, Snapshot] = {}
+        self._idle: _Idle | None = None
 
     def read(self, at: datetime) -> DueState:
         """What SQLMesh would evaluate at a moment, past or future.
@@ -68,16 +95,32 @@ class DueReader:
         """
         with self._lock, self._opened() as context, SQLMESH_LOCK:
             environment = read_environment(context, self._settings)
-            self._refresh(context, environment)
-            due = self._due(context, environment, at)
-            return DueState(
-                at=at,
-                plan_id=environment.plan_id,
-                planned_at=moment(environment.finalized_ts) if environment.finalized_ts else None,
-                models={snapshot.name for snapshot in self._snapshots.values()},
-                due=due,
-                next_cron=self._next_cron(at),
-            )
+            written = _written(context, environment)
+            if self._idle is None or not self._idle.holds(written, at):
+                self._idle = None
+                state = self._read(context, environment, at)
+                self._idle = self._idle_from(state, written)
+                return state
+            return replace(self._idle.state, at=at)
+
+    def _read(self, context: Context, environment: Environment, at: datetime) -> DueState:
+        self._refresh(context, environment)
+        return DueState(
+            at=at,
+            plan_id=environment.plan_id,
+            planned_at=moment(environment.finalized_ts) if environment.finalized_ts else None,
+            models={snapshot.name for snapshot in self._snapshots.values()},
+            due=self._due(context, environment, at),
+            next_cron=self._next_cron(at),
+        )
+
+    def _idle_from(self, state: DueState, written: tuple[Any, ...]) -> _Idle | None:
+        models = [snapshot.model for snapshot in self._snapshots.values() if snapshot.is_model]
+        # These may become due without a cron.
+        if state.due or any(m.allow_partials or m.auto_restatement_cron for m in models):
+            return None
+        until = min(state.next_cron.values(), default=state.at)
+        return _Idle(state, written, min(until, state.at + _IDLE))
 
     @contextmanager
     def _opened(self) -> Iterator[Context]:
@@ -160,6 +203,20 @@ class DueReader:
                     known[cron] = snapshot.node.cron_next(at)
                 found[snapshot.name] = known[cron]
         return found
+
+
+def _written(context: Context, environment: Environment) -> tuple[Any, ...]:
+    """What changes whenever SQLMesh writes anything that makes models due or not.
+
+    Intervals are only ever added, also those that say "removed", but for compaction, which changes
+    nothing that they say.
+    """
+    state = _uncached(context)
+    table = state.interval_state.intervals_table
+    found = state.engine_adapter.fetchone(
+        exp.select("COUNT(*)", "MAX(created_ts)", "MAX(last_altered_ts)").from_(table)
+    )
+    return (environment.plan_id, environment.finalized_ts, *found)
 
 
 def _uncached(context: Context) -> Any:

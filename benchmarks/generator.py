@@ -6,7 +6,7 @@ Used by the benchmarks and by the tests that compare the layer with SQLMesh itse
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import yaml
@@ -22,6 +22,8 @@ CRONS: Sequence[tuple[str, str | None]] = (
     ("30 */2 * * *", None),
 )
 KINDS = ("VIEW", "FULL", "INCREMENTAL_BY_TIME_RANGE", "INCREMENTAL_BY_UNIQUE_KEY")
+
+EXTRAS = ("audits", "signals", "partials")
 
 _CONFIG = {"default_gateway": "main", "disable_anonymized_analytics": True}
 _SIGNALS = '''"""Signals of the generated project."""
@@ -44,7 +46,7 @@ def generate_project(
     crons: Sequence[tuple[str, str | None]] = CRONS,
     kinds: Sequence[str] = KINDS,
     start: str = "2026-10-01",
-    extras: bool = True,
+    extras: Collection[str] = EXTRAS,
 ) -> list[str]:
     """Writes a SQLMesh project on DuckDB.
 
@@ -55,8 +57,7 @@ def generate_project(
         crons: Drawn from, with their time zones.
         kinds: Drawn from.
         start: First day of all models.
-        extras: Whether some models get audits, signals or partial
-            intervals.
+        extras: What some models get, of :data:`EXTRAS`.
 
     Returns:
         The models' names, in topological order.
@@ -89,20 +90,20 @@ def generate_project(
         parents = draw.sample(earlier[-3 * width :], k=min(len(earlier), draw.randint(1, 3)))
         kind = draw.choice(kinds)
         cron, zone = draw.choice(crons)
-        extra = _extra(draw) if extras else []
+        extra = _extra(draw, extras)
         text = _model(name, kind, cron, zone, extra, parents, start)
         (folder / "models" / f"model_{number}.sql").write_text(text)
         names.append(name)
     return names
 
 
-def _extra(draw: random.Random) -> list[str]:
+def _extra(draw: random.Random, extras: Collection[str]) -> list[str]:
     found = []
-    if draw.random() < 0.3:
+    if draw.random() < 0.3 and "audits" in extras:
         found.append("audits (not_null(columns := (id)), unique_values(columns := (id, ds)))")
-    if draw.random() < 0.1:
+    if draw.random() < 0.1 and "signals" in extras:
         found.append("signals (not_at_three())")
-    if draw.random() < 0.1:
+    if draw.random() < 0.1 and "partials" in extras:
         found.append("allow_partials true")
     return found
 

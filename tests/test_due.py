@@ -151,3 +151,34 @@ def test_reading_writes_nothing(example: Path) -> None:
     shutil.copy(database, example / "before.duckdb")
     DueReader(AutomationSettings(project=example)).read(datetime(2026, 10, 20, tzinfo=UTC))
     assert database.read_bytes() == (example / "before.duckdb").read_bytes()
+
+
+def test_until_a_cron_elapses_or_the_state_changes_an_idle_read_computes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlmesh.core.scheduler import Scheduler
+
+    computed = []
+    original = Scheduler.merged_missing_intervals
+
+    def counting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        computed.append(kwargs.get("end"))
+        return original(self, *args, **kwargs)
+
+    project = tmp_path / "project"
+    generate_project(project, 4, extras=["audits"], crons=[("*/5 * * * *", None)])
+    projects.plan(project, projects.PLANNED_AT)
+    monkeypatch.setattr(Scheduler, "merged_missing_intervals", counting)
+    reader = DueReader(AutomationSettings(project=project))
+    minute = timedelta(minutes=1)
+    states = [reader.read(projects.PLANNED_AT + minute * n) for n in range(6)]
+
+    assert computed == [projects.PLANNED_AT, projects.PLANNED_AT + 5 * minute]
+    assert [state.at for state in states] == [projects.PLANNED_AT + minute * n for n in range(6)]
+    assert [len(state.due) for state in states] == [0, 0, 0, 0, 0, 4]
+    assert states[4].next_cron == states[0].next_cron
+
+    projects.sqlmesh_run(project, projects.PLANNED_AT + 6 * minute)
+    computed.clear()
+    assert [len(reader.read(projects.PLANNED_AT + minute * n).due) for n in (6, 7)] == [0, 0]
+    assert len(computed) == 1

@@ -62,7 +62,7 @@ class Preparing:
 def preparing(tmp_path: Path) -> Preparing:
     """A project of three models that has been prepared once."""
     project = tmp_path / "project"
-    generate_project(project, 3, extras=False)
+    generate_project(project, 3, extras=())
     (project / "seeds").mkdir()
     (project / "seeds" / "numbers.csv").write_text("id\n1\n")
     (project / "models" / "seed.sql").write_text(
