@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from sqlmesh.core.console import NoopConsole
 from sqlmesh.core.snapshot import SnapshotId, snapshots_to_dag
 from sqlmesh.core.snapshot.definition import expand_range
 
+from .outcome import Interval
 from .project import SQLMESH_LOCK
 from .recorder import Progress, moment
 from .scheduler import display_name, error_message
@@ -111,28 +112,68 @@ class RecordingConsole(SignalConsole):
     def start_evaluation_progress(self, batched_intervals: Any, *args: Any, **kwargs: Any) -> None:
         """SQLMesh knows what it is going to evaluate."""
         self._started = True
-        by_name = {snapshot.name: batches for snapshot, batches in batched_intervals.items()}
-        known = self._scheduler.snapshots_by_name
-        planned = {name for name, batches in by_name.items() if batches}
+        batches = {
+            snapshot.name: [(moment(start), moment(end)) for start, end in intervals]
+            for snapshot, intervals in batched_intervals.items()
+        }
         self._unready = unready_reasons(self.holding, self._scheduler.snapshots)
+        inherited = {
+            name: done
+            for name, planned in self._scheduler.recorder.inherited.items()
+            if (done := self._recorded(name, planned, batches.get(name, ())))
+        }
         feeding = {
             ancestor
-            for name in planned & self._wanted
+            for name, planned in batches.items()
+            if planned and name in self._wanted
             for ancestor in self._scheduler.ancestors(name)
         }
-        progress = {
-            name: Progress(
-                name=display_name(known[name]),
-                snapshot=known[name].identifier,
-                planned=[(moment(start), moment(end)) for start, end in by_name.get(name, ())],
-                reason=self._why_nothing(name, by_name),
-                next_interval=_next(known[name], self._at),
-                feeds_executed=name in feeding,
-            )
-            for name in self._wanted & known.keys() | by_name.keys()
-            if name in by_name or name in self._considered
-        }
-        self._scheduler.recorder.planned(progress, self._wanted)
+        asked = self._wanted & self._considered
+        self._scheduler.recorder.planned(
+            {
+                name: self._progress(name, batches, inherited.get(name, []), name in feeding)
+                for name in asked | batches.keys() | inherited.keys()
+            },
+            self._wanted,
+            new={name: self._unrecorded(name, each) for name, each in batches.items() if each},
+        )
+
+    def _progress(
+        self,
+        name: str,
+        batches: Mapping[str, Sequence[Interval]],
+        inherited: list[Interval],
+        feeds_executed: bool,
+    ) -> Progress:
+        snapshot = self._scheduler.snapshots_by_name[name]
+        return Progress(
+            name=display_name(snapshot),
+            snapshot=snapshot.identifier,
+            planned=[*inherited, *batches.get(name, ())],
+            done=inherited,
+            recovered=bool(inherited),
+            interval_count=sum(_count(snapshot, each) for each in inherited),
+            reason=self._why_nothing(name, batches),
+            next_interval=_next(snapshot, self._at),
+            feeds_executed=feeds_executed,
+        )
+
+    def _recorded(
+        self, name: str, planned: Sequence[Interval], again: Sequence[Interval]
+    ) -> list[Interval]:
+        """What a process that died has evaluated of what it had planned and SQLMesh had not."""
+        if name not in self._scheduler.snapshots_by_name:
+            return []
+        missing = self._unrecorded(name, planned)
+        return [each for each in planned if each not in missing and each not in again]
+
+    def _unrecorded(self, name: str, intervals: Sequence[Interval]) -> list[Interval]:
+        known = self._scheduler.recorded_intervals(name)
+        return [
+            each
+            for each in intervals
+            if not any(start <= each[0] and each[1] <= end for start, end in known)
+        ]
 
     def _why_nothing(self, name: str, batches: Mapping[str, Any]) -> str:
         """Why a model whose cron has elapsed has no batch; empty where it has some."""
@@ -155,13 +196,11 @@ class RecordingConsole(SignalConsole):
         """SQLMesh has evaluated and audited a batch, or failed to."""
         if duration_ms is None:  # it failed: the scheduler's evaluate has said how
             return
-        start, end = interval
-        with SQLMESH_LOCK:
-            interval_count = len(expand_range(start, end, snapshot.node.interval_unit)) - 1
+        batch = (moment(interval[0]), moment(interval[1]))
         self._scheduler.recorder.done(
             snapshot.name,
-            (moment(start), moment(end)),
-            interval_count=interval_count,
+            batch,
+            interval_count=_count(snapshot, batch),
             duration_ms=duration_ms,
             rows=execution_stats.total_rows_processed if execution_stats else None,
             bytes_=execution_stats.total_bytes_processed if execution_stats else None,
@@ -184,3 +223,10 @@ def _next(snapshot: Snapshot, at: datetime) -> datetime:
     with SQLMESH_LOCK:
         found: datetime = snapshot.node.cron_next(at)
     return found
+
+
+def _count(snapshot: Snapshot, interval: Interval) -> int:
+    """How many of the model's own intervals a range holds."""
+    start, end = (int(each.timestamp() * 1000) for each in interval)
+    with SQLMESH_LOCK:
+        return len(expand_range(start, end, snapshot.node.interval_unit)) - 1

@@ -18,10 +18,12 @@ from ..config.errors import DatabaseLocked, EnvironmentNotFound
 from ..config.settings import AutomationSettings
 from .console import RecordingConsole
 from .failures import naming_failures
-from .lease import lease
+from .lease import Wait, database_lease
+from .outcome import Legacy
 from .project import duckdb_files, open_context
 from .recorder import Recorder
-from .scheduler import RecordingScheduler, ancestors
+from .scheduler import RecordingScheduler, ancestors, display_name
+from .server_lease import ModelLease, model_lease
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -35,48 +37,75 @@ class ExecutionRequest:
     """What one execution is to do.
 
     Attributes:
+        run_id: The Dagster run.
         selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
         at: The moment for which it is done, aware; crons that elapsed by then count.
+        admit: Asked once, with the lease in hand: what a process before it has left of the same
+            work; ``None`` where nothing is left to do.
         cancelled: Asked before every batch; true stops the execution there.
+        handed_over: Asked after that; true where another process does the rest.
+        given_up: Asked while waiting for the lease; true ends the wait.
         say: Writes a line to the run's log.
     """
 
+    run_id: str
     selected: Mapping[str, str]
     at: datetime
+    admit: Callable[[], Legacy | None]
     cancelled: Callable[[], bool]
+    handed_over: Callable[[], bool]
+    given_up: Callable[[], bool]
     say: Callable[[str], None]
 
 
 def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: Recorder) -> None:
     """Evaluates the selected models and the upstream models that miss intervals, as SQLMesh does.
 
-    Waits for the databases, and for a plan that is being applied. A plan that changes the
-    environment on the way makes SQLMesh begin anew with what is left.
+    Waits for the databases, for other executions of the same models, and for a plan that is being
+    applied. A plan that changes the environment on the way makes SQLMesh begin anew with what is
+    left.
 
     Raises:
         EnvironmentNotFound: The environment has never been planned.
-        Unavailable: A database stays locked or is out of reach.
+        Unavailable: A database stays locked or is out of reach, or the lease was lost.
         ConfigurationError: The project cannot be opened.
-        SQLMeshError: SQLMesh gave up before evaluating anything, for example on a signal's error.
+        SQLMeshFailed: SQLMesh gave up before evaluating anything, for example on a signal's error.
     """
+    wait = Wait(settings.lease_timeout_seconds, request.say, request.given_up)
     with (
         open_context(settings, load=False) as context,
-        lease(
-            duckdb_files(context),
-            timeout_seconds=settings.lease_timeout_seconds,
-            waiting=request.say,
-            given_up=request.cancelled,
-        ),
+        database_lease(duckdb_files(context), wait, f"run {request.run_id}"),
     ):
         try:
-            # Custom materializations come from the project's files even when models do not.
-            context._load_materializations()
-            failed: set[str] = set()
-            while not _run(context, settings, request, recorder, failed):
-                request.say("A plan changed the environment: SQLMesh begins anew with what is left")
+            with model_lease(
+                context,
+                settings.environment,
+                request.run_id,
+                executions=settings.max_concurrent_executions,
+                wait=wait,
+            ) as lease:
+                _evaluate(context, settings, request, recorder, lease)
         finally:
-            # Before the lease is: whoever gets it next opens the same files.
+            # Before the database's lease is: whoever gets it next opens the same files.
             context.close()
+
+
+def _evaluate(
+    context: Context,
+    settings: AutomationSettings,
+    request: ExecutionRequest,
+    recorder: Recorder,
+    lease: ModelLease,
+) -> None:
+    legacy = request.admit()
+    if legacy is None:
+        return
+    # Custom materializations come from the project's files even when models do not.
+    context._load_materializations()
+    recorder.inherit(legacy)
+    with naming_failures(settings):
+        while not _run(context, settings, request, recorder, lease):
+            request.say("A plan changed the environment: SQLMesh begins anew with what is left")
 
 
 def _run(
@@ -84,9 +113,9 @@ def _run(
     settings: AutomationSettings,
     request: ExecutionRequest,
     recorder: Recorder,
-    failed: set[str],
+    lease: ModelLease,
 ) -> bool:
-    """Runs SQLMesh's scheduler once, and adds the models that failed to ``failed``.
+    """Runs SQLMesh's scheduler once.
 
     Returns:
         Whether it came to its end; false when a plan changed the environment on the way.
@@ -94,16 +123,19 @@ def _run(
     environment = _finalized(context, settings, request)
     console = RecordingConsole()
     context.console = console
-    scheduler = RecordingScheduler.of(context, environment, recorder)
-    selected = frozenset(request.selected)
-    for model in selected - scheduler.snapshots_by_name.keys():
+    scheduler = RecordingScheduler.of(context, environment, recorder, lease)
+    known = scheduler.snapshots_by_name
+    selected = frozenset(request.selected) - recorder.recorded
+    for model in selected - known.keys():
         recorder.absent(model, request.selected[model], settings.environment)
-    considered = _with_upstream(selected, scheduler, failed)
+    considered = _considered(selected, scheduler, recorder, settings)
     console.attach(scheduler, selected, considered, request.at)
 
-    def plan_changed() -> bool:
+    def stop() -> bool:
+        lease.check()
         now = context.state_sync.get_environment(settings.environment)
-        return now is None or now.plan_id != environment.plan_id or not now.finalized_ts
+        changed = now is None or now.plan_id != environment.plan_id or not now.finalized_ts
+        return changed or request.cancelled()
 
     interrupted = False
     try:
@@ -112,18 +144,18 @@ def _run(
             end=request.at,
             execution_time=request.at,
             selected_snapshots=considered,
-            circuit_breaker=lambda: request.cancelled() or plan_changed(),
+            circuit_breaker=stop,
             auto_restatement_enabled=environment.name == "prod",
             run_environment_statements=True,
         )
         console.nothing_to_do_unless_started()
     except CircuitBreakerError:
         interrupted = True
-    failed |= scheduler.failed
     if interrupted and not request.cancelled():
+        recorder.close_failures()
         return False
-    left_out = selected & scheduler.snapshots_by_name.keys() - considered
-    recorder.ended(console.skipped | left_out, scheduler.ancestors, cancelled=interrupted)
+    if not (interrupted and request.handed_over()):
+        recorder.ended(console.skipped, scheduler.ancestors, cancelled=interrupted)
     return True
 
 
@@ -187,18 +219,24 @@ def read_environment(context: Context, settings: AutomationSettings) -> Environm
     return found
 
 
-def _with_upstream(
-    selected: frozenset[str], scheduler: RecordingScheduler, failed: set[str]
+def _considered(
+    selected: frozenset[str],
+    scheduler: RecordingScheduler,
+    recorder: Recorder,
+    settings: AutomationSettings,
 ) -> set[str]:
     """What SQLMesh's own ``run --select-model`` would evaluate for a selection.
 
-    Standalone audits do not draw in what they read, unless nothing else is selected. A model that
-    failed before a plan changed the environment has been reported; it and what reads it are left
-    to the next tick.
+    Standalone audits do not draw in what they read, unless nothing else is selected. What reads a
+    model that has failed in this round (before a plan changed the environment, or before this
+    process took over) has no chance and is recorded as skipped.
     """
     known = scheduler.snapshots_by_name
-    models = {name for name in selected if name in known and known[name].is_model}
-    names = ancestors(models or selected, known) | (selected & known.keys())
-    if not failed:
-        return names
-    return {name for name in names if failed.isdisjoint({name, *scheduler.ancestors(name)})}
+    for name in sorted(selected & known.keys()):
+        if failed := recorder.failures & scheduler.ancestors(name):
+            recorder.passed_over(name, display_name(known[name]), failed)
+    wanted = (selected - recorder.recorded) & known.keys()
+    if not settings.auto_upstream:
+        return set(wanted)
+    models = {name for name in wanted if known[name].is_model}
+    return (ancestors(models or wanted, known) | wanted) - recorder.failures

@@ -73,6 +73,7 @@ def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
         check_specs=specs.checks,
         can_subset=True,
         required_resource_keys={resource},
+        retry_policy=specs.retry_policy,
     )
     def model_step(context):  # type: ignore[no-untyped-def]
         if not context.selected_asset_keys:
@@ -82,7 +83,12 @@ def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
                 allow_retries=False,
             )
         execution: SharedExecution = getattr(context.resources, resource)
-        outcome = execution.outcome(specs.model.fqn, _selected(context, execution.index))
+        outcome = execution.outcome(
+            specs.model.fqn,
+            _selected(context, execution.index),
+            step=specs.op,
+            retries=context.retry_number,
+        )
         _forget_versions(context, execution.evaluated_unselected())
         yield from report(context, specs.asset.key, outcome)
 
@@ -99,7 +105,9 @@ def _standalone_audit(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinit
     )
     def audit_step(context):  # type: ignore[no-untyped-def]
         execution: SharedExecution = getattr(context.resources, resource)
-        outcome = execution.outcome(specs.audit.fqn, _selected(context, execution.index))
+        outcome = execution.outcome(
+            specs.audit.fqn, _selected(context, execution.index), step=specs.op
+        )
         if not outcome.succeeded:
             raise dg.Failure(outcome.summary(), allow_retries=False)
         for check in sorted(context.selected_asset_check_keys):

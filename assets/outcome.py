@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -73,6 +73,8 @@ class Outcome:
         snapshot: Identifier of the SQLMesh snapshot.
         next_interval: When the model's next interval is due, in UTC.
         feeds_executed: Whether a selected model downstream is evaluated in the same execution.
+        recovered: Whether a process that died has evaluated it, at least in part, and SQLMesh's
+            state is all that is known of that.
     """
 
     model: str
@@ -91,6 +93,7 @@ class Outcome:
     snapshot: str | None = None
     next_interval: datetime | None = None
     feeds_executed: bool = False
+    recovered: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -120,7 +123,7 @@ class Outcome:
         """A JSON object that :meth:`from_json` reads."""
         return {
             **dataclasses.asdict(self),
-            "intervals": [[start.isoformat(), end.isoformat()] for start, end in self.intervals],
+            "intervals": [interval_to_json(interval) for interval in self.intervals],
             "next_interval": self.next_interval and self.next_interval.isoformat(),
         }
 
@@ -132,11 +135,33 @@ class Outcome:
             **{
                 **content,
                 "status": OutcomeStatus(content["status"]),
-                "intervals": tuple(
-                    (datetime.fromisoformat(start), datetime.fromisoformat(end))
-                    for start, end in content["intervals"]
-                ),
+                "intervals": tuple(map(interval_from_json, content["intervals"])),
                 "audits": tuple(AuditOutcome(**audit) for audit in content["audits"]),
                 "next_interval": moment and datetime.fromisoformat(moment),
             }
         )
+
+
+@dataclass(frozen=True)
+class Legacy:
+    """What a process that executed a round and died has left in the ledger.
+
+    Attributes:
+        outcomes: What it recorded, by ``fqn``.
+        planned: The batches that it meant to evaluate and that SQLMesh had not recorded before,
+            by ``fqn``. Those that SQLMesh has recorded now, it has evaluated.
+    """
+
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    planned: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+
+
+def interval_to_json(interval: Interval) -> list[str]:
+    """Both ends in ISO 8601."""
+    return [moment.isoformat() for moment in interval]
+
+
+def interval_from_json(content: Sequence[str]) -> Interval:
+    """Reads :func:`interval_to_json`."""
+    start, end = map(datetime.fromisoformat, content)
+    return start, end

@@ -6,11 +6,11 @@ Knows SQLMesh's objects only by what it is handed, and imports nothing of it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from .outcome import AuditOutcome, Interval, Outcome, OutcomeStatus
+from .outcome import FAILURES, AuditOutcome, Interval, Legacy, Outcome, OutcomeStatus
 
 
 @dataclass
@@ -18,8 +18,9 @@ class Progress:
     """What is known so far of one model in one execution.
 
     Attributes:
-        planned: The batches that SQLMesh means to evaluate.
+        planned: The batches that are done, and those that SQLMesh means to evaluate.
         done: The batches that it has evaluated, audits included.
+        recovered: Whether a process that died has evaluated some of them.
         failed: Whether a batch failed.
         audit_failed: Whether a blocking audit was the cause.
     """
@@ -37,6 +38,7 @@ class Progress:
     audit_failed: bool = False
     error: str | None = None
     sql: str | None = None
+    recovered: bool = False
     reason: str = ""
     next_interval: datetime | None = None
     feeds_executed: bool = False
@@ -49,29 +51,71 @@ class Recorder:
 
     Args:
         record: Takes an outcome that is final.
+        plan: Takes the batches that SQLMesh has not recorded and is about to evaluate, by ``fqn``.
+
+    Attributes:
+        inherited: The batches that a process that died had planned, by ``fqn``, of the models
+            that it has not recorded.
     """
 
-    def __init__(self, record: Callable[[Outcome], None]) -> None:
-        self._record = record
+    def __init__(
+        self,
+        record: Callable[[Outcome], None],
+        plan: Callable[[Mapping[str, Sequence[Interval]]], None],
+    ) -> None:
+        self._record, self._plan = record, plan
         self._lock = threading.RLock()
         self._progress: dict[str, Progress] = {}
         self._recorded: dict[str, OutcomeStatus] = {}
+        self.inherited: Mapping[str, Sequence[Interval]] = {}
 
-    def planned(self, progress: Mapping[str, Progress], selected: Collection[str]) -> None:
+    @property
+    def recorded(self) -> Set[str]:
+        """``fqn`` of the models whose outcome is recorded."""
+        with self._lock:
+            return frozenset(self._recorded)
+
+    @property
+    def failures(self) -> Set[str]:
+        """``fqn`` of those among them that failed."""
+        with self._lock:
+            return {model for model, status in self._recorded.items() if status in FAILURES}
+
+    def inherit(self, legacy: Legacy) -> None:
+        """Takes what a process before this one has recorded of the same round, and planned."""
+        with self._lock:
+            for model, outcome in legacy.outcomes.items():
+                self._recorded[model] = outcome.status
+                failed = outcome.status in FAILURES
+                self._progress[model] = Progress(outcome.name, "", failed=failed)
+            self.inherited = {
+                model: batches
+                for model, batches in legacy.planned.items()
+                if model not in legacy.outcomes
+            }
+
+    def planned(
+        self,
+        progress: Mapping[str, Progress],
+        selected: Collection[str],
+        new: Mapping[str, Sequence[Interval]],
+    ) -> None:
         """Takes what SQLMesh is about to evaluate.
 
         Args:
             progress: Every model that SQLMesh considers and every selected one, by ``fqn``.
                 Those without batches get their outcome now.
             selected: The models whose outcome is wanted even when nothing happens to them.
+            new: The batches among them that SQLMesh has not recorded, by ``fqn``.
         """
         with self._lock:
+            self._plan(new)
             for model, entry in progress.items():
                 known = self._progress.get(model)
                 if known is not None and known.done:
                     # SQLMesh began anew after a plan: what it had recorded stays done.
-                    entry.done = known.done
-                    entry.planned = [*known.done, *entry.planned]
+                    entry.planned = [*known.done, *entry.planned[len(entry.done) :]]
+                    entry.done, entry.recovered = known.done, known.recovered
                     for name in ("interval_count", "duration_ms", "rows", "bytes", "audits"):
                         setattr(entry, name, getattr(known, name))
                 self._progress[model] = entry
@@ -134,6 +178,20 @@ class Recorder:
             )
             self._finish_failed(model)
 
+    def passed_over(self, model: str, name: str, failed: Collection[str]) -> None:
+        """Takes a selected model that is not tried because models upstream of it have failed."""
+        with self._lock:
+            names = sorted(self._progress[each].name for each in failed)
+            self._progress[model] = Progress(name, "", reason=f"upstream {', '.join(names)} failed")
+            self._finish(model, OutcomeStatus.SKIPPED)
+
+    def close_failures(self) -> None:
+        """Takes the end of one pass: what has failed is not tried again."""
+        with self._lock:
+            for model, entry in self._progress.items():
+                if entry.failed:
+                    self._finish_failed(model)
+
     def ended(
         self, skipped: Collection[str], upstream: Callable[[str], Collection[str]], cancelled: bool
     ) -> None:
@@ -145,9 +203,7 @@ class Recorder:
             cancelled: Whether the execution was stopped before its end.
         """
         with self._lock:
-            for model, entry in self._progress.items():
-                if entry.failed:
-                    self._finish_failed(model)
+            self.close_failures()
             for model, entry in self._progress.items():
                 if model in self._recorded or not entry.planned:
                     continue
@@ -194,6 +250,7 @@ class Recorder:
                 snapshot=entry.snapshot,
                 next_interval=entry.next_interval,
                 feeds_executed=entry.feeds_executed,
+                recovered=entry.recovered,
             )
         )
 

@@ -9,11 +9,12 @@ import dagster as dg
 from dagster._core.definitions.data_version import extract_data_version_from_entry
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from .outcome import AuditOutcome, Outcome, OutcomeStatus
+from .outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
 
 AssetEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.Output[Any]
 
 _LONGEST_SQL = 10_000
+_RUN_ID = "sqlmesh/run_id"
 
 
 def report(
@@ -54,8 +55,8 @@ def report(
         raise dg.Failure(
             description=_failure(outcome),
             metadata=metadata,
-            # SQLMesh has skipped what reads this model; a retry of this step alone cannot help.
-            allow_retries=False,
+            # A further attempt executes once more; what was skipped is not started before that.
+            allow_retries=outcome.status in FAILURES,
         )
 
 
@@ -95,23 +96,42 @@ def audit_result(key: dg.AssetKey, audit: AuditOutcome) -> dg.AssetCheckResult:
     )
 
 
-def runless_materialization(
-    key: dg.AssetKey, outcome: Outcome, run_id: str
-) -> dg.AssetMaterialization:
-    """The materialization of a model that a run evaluated and that no step of it reports.
+def report_runless(
+    instance: dg.DagsterInstance, key: dg.AssetKey, outcome: Outcome, run_id: str
+) -> bool:
+    """Reports a model that a run evaluated and that no step of it reports.
 
     SQLMesh evaluates upstream models whose intervals are missing, selected or not; and a run can
-    be terminated between the evaluation and the step.
+    end between the evaluation and the step. Does nothing where the run has reported it already,
+    as a process may have done that died before it could say so.
+
+    Returns:
+        Whether it was reported.
     """
-    return dg.AssetMaterialization(
-        asset_key=key,
-        description=f"Evaluated by the SQLMesh execution of run {run_id}",
-        metadata={
-            **outcome_metadata(outcome),
-            "sqlmesh/run_id": dg.MetadataValue.dagster_run(run_id),
-        },
-        tags={"dagster/data_version": _data_version(outcome, run_id)},
+    if outcome.status is not OutcomeStatus.EXECUTED or is_reported(instance, key, run_id):
+        return False
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            asset_key=key,
+            description=f"Evaluated by the SQLMesh execution of run {run_id}",
+            metadata={
+                **outcome_metadata(outcome),
+                _RUN_ID: dg.MetadataValue.dagster_run(run_id),
+            },
+            tags={"dagster/data_version": _data_version(outcome, run_id)},
+        )
     )
+    return True
+
+
+def is_reported(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> bool:
+    """Whether an asset's last materialization is a run's, by a step of it or without one."""
+    event = instance.get_latest_materialization_event(key)
+    if event is None:
+        return False
+    made = event.asset_materialization
+    said = made.metadata.get(_RUN_ID) if made is not None else None
+    return run_id in {event.run_id, said.value if said is not None else None}
 
 
 def _checks(

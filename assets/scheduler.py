@@ -14,9 +14,10 @@ from sqlmesh.core.snapshot import DeployabilityIndex
 from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
 
 from .naming import check_name
-from .outcome import AuditOutcome
+from .outcome import AuditOutcome, Interval
 from .project import audit_args
-from .recorder import Recorder
+from .recorder import Recorder, moment
+from .server_lease import ModelLease
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -29,12 +30,14 @@ class RecordingScheduler(Scheduler):
     """SQLMesh's scheduler, which tells the recorder of every batch it evaluates."""
 
     recorder: Recorder
+    lease: ModelLease
     failed: set[str]
     left_out: dict[str, str]
+    index: DeployabilityIndex
 
     @classmethod
     def of(
-        cls, context: Context, environment: Environment, recorder: Recorder
+        cls, context: Context, environment: Environment, recorder: Recorder, lease: ModelLease
     ) -> RecordingScheduler:
         """The scheduler of an environment, as ``Context.create_scheduler`` makes it."""
         state = context.state_sync
@@ -47,7 +50,14 @@ class RecordingScheduler(Scheduler):
             console=context.console,
             notification_target_manager=context.notification_target_manager,
         )
-        scheduler.recorder, scheduler.failed, scheduler.left_out = recorder, set(), {}
+        scheduler.recorder, scheduler.lease = recorder, lease
+        scheduler.failed, scheduler.left_out = set(), {}
+        # As Context.run: only prod's tables are all deployable.
+        scheduler.index = (
+            DeployabilityIndex.all_deployable()
+            if environment.naming_info.name == "prod"
+            else DeployabilityIndex.create(scheduler.snapshots.values())
+        )
         _record_audits(context.snapshot_evaluator, recorder)
         return scheduler
 
@@ -62,14 +72,34 @@ class RecordingScheduler(Scheduler):
             self.recorder.failed(snapshot.name, error=error_message(error), audit=audit, sql=sql)
             raise
 
-    def merged_missing_intervals(
+    def merged_missing_intervals(self, *args: Any, **kwargs: Any) -> Any:
+        """What misses intervals among the selected, with the lease on all of it in hand.
+
+        Asked by the scheduler at the beginning of a run, which then evaluates what this gives and
+        nothing else.
+        """
+        held: set[str] = set()
+        while True:
+            missing = self._missing(*args, **kwargs)
+            names = {snapshot.name for snapshot in missing}
+            if names <= held:
+                return missing
+            self.lease.hold({_table(snapshot): display_name(snapshot) for snapshot in missing})
+            held = names
+            # Whoever had any of it before may have evaluated it.
+            for snapshot in self.snapshots.values():
+                snapshot.pending_restatement_intervals = []  # a refresh only adds to these
+            self.state_sync.refresh_snapshot_intervals(self.snapshots.values())
+
+    def _missing(
         self, *args: Any, selected_snapshots: set[str] | None = None, **kwargs: Any
-    ) -> Any:
-        """What misses intervals among the selected; no standalone audit ahead of what it reads.
+    ) -> dict[Snapshot, Any]:
+        """As SQLMesh has it, but for standalone audits ahead of what they read.
 
         SQLMesh itself never selects standalone audits. One that rides along with a model that a
         person runs would be recorded for a time that the other models it reads do not have yet.
         """
+        self.left_out = {}
         every = super().merged_missing_intervals(*args, **kwargs)
         selected = (
             selected_snapshots if selected_snapshots is not None else set(self.snapshots_by_name)
@@ -86,6 +116,13 @@ class RecordingScheduler(Scheduler):
             for snapshot, intervals in every.items()
             if snapshot.name in selected and snapshot.name not in self.left_out
         }
+
+    def recorded_intervals(self, name: str) -> list[Interval]:
+        """What SQLMesh has recorded of a snapshot, as it was at the beginning of the run."""
+        snapshot = self.snapshots_by_name[name]
+        deployable = self.index.is_representative(snapshot)
+        known = snapshot.intervals if deployable else snapshot.dev_intervals
+        return [(moment(start), moment(end)) for start, end in known]
 
     def ancestors(self, name: str) -> set[str]:
         """All that a snapshot reads, directly or not, by name."""
@@ -135,6 +172,11 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
 
     audit.__wrapped__ = original  # type: ignore[attr-defined]
     evaluator.audit = audit  # type: ignore[method-assign, assignment]
+
+
+def _table(snapshot: Snapshot) -> str:
+    """What identifies the table that evaluating a model writes; environments may share it."""
+    return f"{snapshot.name} {snapshot.version}"
 
 
 def display_name(snapshot: Snapshot) -> str:

@@ -1,46 +1,36 @@
-"""The shared execution: one for all steps of a run.
+"""The shared execution: one for all steps of a run, however many processes they have.
 
-The first step that needs it starts it in a thread; every step waits for its own model's outcome.
+The first step that needs it starts it in a thread of its process. Every step waits for its own
+model's outcome: in that process in memory, in others by reading the ledger. Where the process that
+executes dies, the process of another step takes over.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Protocol
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.dagster_run import DagsterRun
 
+from ..config.errors import ExecutionAborted, OutcomeMissing
 from ..config.settings import AutomationSettings
-from .ledger import Ledger
-from .outcome import Outcome, OutcomeStatus
-from .report import runless_materialization
+from .history import RoundOver
+from .ledger import Ledger, has_step_workers
+from .outcome import Outcome
+from .report import report_runless
+from .round import Observer, RoundThread
 from .specs import AssetIndex
 
-EXECUTION_TIME_TAG = "sqlmesh/execution_time"
-"""Run tag: the moment for which the run is done, where it is not the wall clock's."""
-
-
-class Observer(Protocol):
-    """Watches an execution, for example to draw a progress bar."""
-
-    def started(self, models: int) -> None:
-        """The execution starts, with so many models selected."""
-
-    def finished(self, outcome: Outcome) -> None:
-        """A model has its outcome."""
-
-    def ended(self, error: BaseException | None) -> None:
-        """Nothing follows; the error with which the execution gave up, where it did."""
+_FIRST_POLL_SECONDS = 0.1
+_LONGEST_POLL_SECONDS = 1.0
 
 
 @dataclass
 class SharedExecution:
-    """One SQLMesh execution for one Dagster run.
+    """One SQLMesh execution for one Dagster run, as one process of the run takes part in it.
 
     Attributes:
         settings: The SQLMesh environment.
@@ -55,105 +45,106 @@ class SharedExecution:
     instance: dg.DagsterInstance
     run: DagsterRun
     observer: Observer | None = None
-    _thread: threading.Thread | None = field(default=None, init=False)
+    _thread: RoundThread | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _cancelled: threading.Event = field(default_factory=threading.Event, init=False)
-    _selected: frozenset[str] = field(default=frozenset(), init=False)
+    _selected: Set[str] = field(default=frozenset(), init=False)
     _taken: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.instance, self.run)
 
-    def outcome(self, model: str, selected: frozenset[str]) -> Outcome:
-        """Waits for a model's outcome, and starts the execution where no step has yet.
+    def outcome(self, model: str, selected: Set[str], *, step: str, retries: int = 0) -> Outcome:
+        """Waits for a model's outcome, and executes where no other process of the run does.
 
         Args:
             model: The model's ``fqn``.
             selected: ``fqn`` of all models and standalone audits in the run.
+            step: Key of the step that asks.
+            retries: How many times the step has failed before, in this run. Its outcome then
+                comes from a further execution of all that has not succeeded.
 
         Raises:
-            ExecutionError: The execution could not start, or ended without the outcome.
+            ExecutionError: The execution gave up, or ended without the outcome.
         """
-        with self._lock:
-            if self._thread is None:
-                self._start(selected)
+        self._selected = selected
+        after = self.ledger.failed_round(model, step) if retries else 0
         try:
-            outcome = self.ledger.wait(model, self.index.names[model])
+            found = self._wait(model, after)
         except DagsterExecutionInterruptedError:
             # At once: by the time the resource is closed, SQLMesh may have begun the next model.
-            self._cancelled.set()
+            if self._thread is not None:
+                self._thread.cancel()
             raise
+        if isinstance(found, RoundOver):
+            name = self.index.names[model]
+            if found.error is not None:
+                raise ExecutionAborted(name, found.error)
+            raise OutcomeMissing(name, self.run.run_id)
         # Only now: a step that is interrupted while it waits does not report.
         self._taken.add(model)
-        return outcome
+        return found
 
     def evaluated_unselected(self) -> set[dg.AssetKey]:
         """Assets whose models SQLMesh has evaluated so far without their being in the run."""
         return {
-            self.index.keys[outcome.model]
-            for outcome in self.ledger.outcomes.values()
-            if outcome.model in self.index.keys.keys() - self._selected
+            self.index.keys[model]
+            for model in self.ledger.outcomes()
+            if model in self.index.keys and model not in self._selected
         }
 
     def close(self) -> None:
-        """Ends the execution at the next model, where it still goes on, and waits for that.
+        """Ends what this process has to do with the execution; the last thing it does.
 
-        What SQLMesh evaluated and no step of the run came to report (the run was terminated, or
-        a step that is not SQLMesh's failed in between) is reported here.
+        In a process of its own a step's part ends here, and other steps wait for the rest of the
+        execution. Where all steps of the run are in this process, nobody waits any more: it ends
+        at the next model, and what was evaluated and no step came to report (the run was
+        terminated, or a step that is not SQLMesh's failed in between) is reported now.
         """
         if self._thread is None:
             return
-        # The last step has its outcome, or the run is being terminated: either way nobody waits
-        # for what SQLMesh has not started yet.
-        self._cancelled.set()
+        alone = not has_step_workers(self.instance, self.run.run_id)
+        if alone:
+            self._thread.cancel()
         self._thread.join()
-        for outcome in self.ledger.outcomes.values():
-            if outcome.model in self._selected - self._taken:
-                self._report_runless(outcome)
+        if alone:
+            for outcome in self.ledger.outcomes().values():
+                if outcome.model in self._selected and outcome.model not in self._taken:
+                    key = self.index.keys.get(outcome.model)
+                    if key is not None:
+                        report_runless(self.instance, key, outcome, self.run.run_id)
 
-    def _start(self, selected: frozenset[str]) -> None:
-        self._selected = selected
-        self.ledger.start(len(self._selected))
-        if self.observer is not None:
-            self.observer.started(len(self._selected))
-        self._thread = threading.Thread(target=self._execute, name=f"sqlmesh-{self.run.run_id[:8]}")
-        self._thread.start()
+    def _wait(self, model: str, after: int) -> Outcome | RoundOver:
+        pause = _FIRST_POLL_SECONDS
+        while True:
+            if self._thread is None or not self._thread.executing:
+                self.ledger.refresh()
+            found = self.ledger.find(model, after)
+            if found is not None:
+                return found
+            self._lead(self.ledger.history.wanted_round(after))
+            self.ledger.wait(pause)
+            pause = min(2 * pause, _LONGEST_POLL_SECONDS)
 
-    def _execute(self) -> None:
-        error: BaseException | None = None
-        try:
-            from .execution import ExecutionRequest, execute
-            from .recorder import Recorder
-
-            at = self.run.tags.get(EXECUTION_TIME_TAG)
-            request = ExecutionRequest(
-                selected={model: self.index.names[model] for model in self._selected},
-                at=datetime.fromisoformat(at) if at else datetime.now(UTC),
-                cancelled=self._cancelled.is_set,
-                say=self.ledger.say,
-            )
-            execute(self.settings, request, Recorder(self._record))
-        except BaseException as caught:  # noqa: BLE001 - handed to every waiting step
-            error = caught
-        finally:
-            if self.observer is not None:
-                self.observer.ended(error)
-            self.ledger.end(error)
-
-    def _record(self, outcome: Outcome) -> None:
-        selected = outcome.model in self._selected
-        if not selected:
-            self._report_runless(outcome)
-        self.ledger.record(outcome, self.index.op_names.get(outcome.model) if selected else None)
-        if self.observer is not None:
-            self.observer.finished(outcome)
-
-    def _report_runless(self, outcome: Outcome) -> None:
-        key = self.index.keys.get(outcome.model)
-        if outcome.status is OutcomeStatus.EXECUTED and key is not None:
-            self.instance.report_runless_asset_event(
-                runless_materialization(key, outcome, self.run.run_id)
-            )
+    def _lead(self, number: int) -> None:
+        """Executes a round where no process does that lives."""
+        with self._lock:
+            if self._thread is not None and self._thread.alive:
+                return
+            if self.ledger.leader(number) is None:
+                self.ledger.claim(number)
+                self.ledger.refresh()
+            # Several processes may be ready at once. The lease lets one of them execute.
+            if self.ledger.leader(number) == self.ledger.process:
+                self._thread = RoundThread(
+                    number,
+                    self._selected,
+                    self.settings,
+                    self.index,
+                    self.ledger,
+                    self.instance,
+                    self.run,
+                    self.observer,
+                )
 
 
 def shared_execution_resource(

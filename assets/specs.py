@@ -33,6 +33,7 @@ class ModelSpecs:
     op: str
     asset: dg.AssetSpec
     checks: tuple[dg.AssetCheckSpec, ...]
+    retry_policy: dg.RetryPolicy | None
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def model_specs(
                 )
                 for audit in model.audits
             ),
+            retry_policy=translator.get_retry_policy(model),
         )
         for model in manifest.executed
     ]

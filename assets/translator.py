@@ -105,3 +105,11 @@ class SQLMeshTranslator:
             default: Requested when it is due in SQLMesh and nothing holds it.
         """
         return default
+
+    def get_retry_policy(self, model: ManifestModel) -> dg.RetryPolicy | None:
+        """How often a step is tried again within its run; not at all unless overridden.
+
+        Each further attempt is one further SQLMesh execution of all models of the run that have
+        not succeeded.
+        """
+        return None

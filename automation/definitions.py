@@ -10,7 +10,8 @@ import dagster as dg
 from ..assets.factory import build_assets, execution_key
 from ..assets.manifest import prepare
 from ..assets.project import load_manifest
-from ..assets.shared import Observer, shared_execution_resource
+from ..assets.round import Observer
+from ..assets.shared import shared_execution_resource
 from ..assets.specs import index_assets
 from ..assets.translator import SQLMeshTranslator
 from ..config.settings import AutomationSettings

@@ -25,7 +25,7 @@ from sqlmesh.core.snapshot import (
 from ..assets.console import SignalConsole, unready_reasons
 from ..assets.execution import read_environment
 from ..assets.failures import naming_failures
-from ..assets.lease import lease
+from ..assets.lease import Wait, database_lease
 from ..assets.project import SQLMESH_LOCK, duckdb_files, open_context
 from ..assets.recorder import moment
 from ..config.settings import AutomationSettings
@@ -128,7 +128,7 @@ class DueReader:
             with open_context(self._settings, load=False) as context:
                 self._context = context
         context = self._context
-        with lease(duckdb_files(context), timeout_seconds=LEASE_SECONDS):
+        with database_lease(duckdb_files(context), Wait(LEASE_SECONDS), "a tick"):
             try:
                 with naming_failures(self._settings):
                     yield context

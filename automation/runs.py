@@ -14,9 +14,9 @@ from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.dagster_run import RunRecord
 
-from ..assets.ledger import read_outcomes
+from ..assets.ledger import read_history
 from ..assets.outcome import FAILURES, Outcome, OutcomeStatus
-from ..assets.shared import EXECUTION_TIME_TAG
+from ..assets.round import EXECUTION_TIME_TAG
 from ..assets.specs import AssetIndex
 from .decisions import Attempt
 
@@ -100,7 +100,7 @@ class RunReader:
         if run.status not in _UNSUCCESSFUL:
             return None
         if run.run_id not in self._outcomes:
-            self._outcomes[run.run_id] = read_outcomes(instance, run.run_id)
+            self._outcomes[run.run_id] = dict(read_history(instance, run.run_id).outcomes)
         outcome = self._outcomes[run.run_id].get(model)
         if outcome is None:
             why = "cancelled" if run.status is dg.DagsterRunStatus.CANCELED else "not evaluated"

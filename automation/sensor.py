@@ -20,7 +20,7 @@ from dagster._daemon.asset_daemon import (
     asset_daemon_cursor_to_instigator_serialized_cursor,
 )
 
-from ..assets.shared import EXECUTION_TIME_TAG
+from ..assets.round import EXECUTION_TIME_TAG
 from ..assets.specs import ENVIRONMENT_TAG, GATEWAY_TAG
 from ..config.errors import DatabaseLocked
 from ..config.settings import AutomationSettings

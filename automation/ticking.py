@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from ..assets.ledger import executions_started, read_outcomes
+from ..assets.ledger import read_history
 from ..assets.outcome import FAILURES, AuditOutcome, Outcome
 from ..config.errors import DagsterHomeInvalid, Unavailable
 from .definitions import Location
@@ -124,12 +124,13 @@ def run_tick(
     )
     if isinstance(watch.error, Unavailable):
         raise watch.error
+    history = read_history(instance, result.run_id)
     return TickReport(
         plan=plan,
         run_id=result.run_id,
         success=result.success,
-        executions=executions_started(instance, result.run_id),
-        outcomes=read_outcomes(instance, result.run_id),
+        executions=history.executions,
+        outcomes=history.outcomes,
     )
 
 

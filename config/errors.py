@@ -13,11 +13,13 @@
     │   └── IncompatiblePackages
     ├── Unavailable                   may work a moment later; the CLI exits with 3
     │   ├── DatabaseLocked
+    │   ├── LeaseTaken
+    │   ├── LeaseLost
     │   └── StateUnavailable
     └── ExecutionError                a run could not do its work; the step fails with it
         ├── ExecutionAborted
         ├── SQLMeshFailed
-        ├── ExecutionIsolated
+        ├── LedgerBroken
         └── OutcomeMissing
 
 Each one builds its message from what it is given: the thing, the value, the cure.
@@ -153,6 +155,26 @@ class DatabaseLocked(Unavailable):
         super().__init__(f"The DuckDB database {database} is in use by another process: {reason}")
 
 
+class LeaseTaken(Unavailable):
+    """Another execution evaluates models that this one needs."""
+
+    def __init__(self, blocked: str) -> None:
+        super().__init__(
+            f"Gave up waiting: {blocked}. How long a run waits is set by "
+            "SQLMESH_AUTOMATION_LEASE_TIMEOUT_SECONDS."
+        )
+
+
+class LeaseLost(Unavailable):
+    """The session that held the lease has ended."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The connection that held this run's lease was lost, so another run may have begun to "
+            "evaluate the same models: stopped at the next model."
+        )
+
+
 class StateUnavailable(Unavailable):
     """The state database or the warehouse cannot be reached."""
 
@@ -180,14 +202,13 @@ class SQLMeshFailed(ExecutionError):
         super().__init__(f"SQLMesh gave up on {project}: {reason}")
 
 
-class ExecutionIsolated(ExecutionError):
-    """The run's executor gives each step a process of its own."""
+class LedgerBroken(ExecutionError):
+    """What became of a model could not be written to Dagster's event log."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, model: str, reason: str) -> None:
         super().__init__(
-            f"Another process of run {run_id} has started its SQLMesh execution already; a second "
-            "one would evaluate models twice. Use the executor that build_definitions sets "
-            "(dagster.in_process_executor) for jobs with SQLMesh models."
+            f"SQLMesh has dealt with {model}, and Dagster's event log did not take the record of "
+            f"it: {reason}. The execution was stopped; the next tick reports what was evaluated."
         )
 
 

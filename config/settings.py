@@ -70,7 +70,26 @@ class AutomationSettings(BaseSettings):
     lease_timeout_seconds: int = Field(
         default=3600,
         ge=0,
-        description="How long a run waits for another execution on the same database, in seconds.",
+        description=(
+            "How long a run waits for others that evaluate the same models, or have the same "
+            "DuckDB file open, in seconds."
+        ),
+    )
+    max_concurrent_executions: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description=(
+            "How many runs may evaluate models of the environment at once, each its own models. "
+            "On DuckDB it is always one."
+        ),
+    )
+    auto_upstream: bool = Field(
+        default=True,
+        description=(
+            "Whether a run also evaluates upstream models that miss intervals, as SQLMesh's own "
+            "run with a selection does."
+        ),
     )
     config: Path | None = Field(
         default=None, description="YAML file with the same keys in lower case."

@@ -7,26 +7,36 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
 
-from dagster_sqlmesh_automation.assets.lease import lease
+from dagster_sqlmesh_automation.assets.lease import Wait, database_lease
 from dagster_sqlmesh_automation.config.errors import DatabaseLocked
 
 HOLD = """
 import sys
 from pathlib import Path
-from dagster_sqlmesh_automation.assets.lease import lease
+from dagster_sqlmesh_automation.assets.lease import Wait, database_lease
 
-with lease([Path(sys.argv[1])], timeout_seconds=0):
+with database_lease([Path(sys.argv[1])], Wait(0), "run 4f1c"):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+def lease(
+    files: Sequence[Path],
+    timeout_seconds: float,
+    waiting: Callable[[str], None] = lambda message: None,
+    given_up: Callable[[], bool] = lambda: False,
+) -> AbstractContextManager[None]:
+    """The lease of a run that is called 7ab2."""
+    return database_lease(files, Wait(timeout_seconds, waiting, given_up), "run 7ab2")
 
 
 @contextmanager

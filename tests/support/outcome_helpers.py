@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 
-from dagster_sqlmesh_automation.assets.ledger import read_outcomes
+from dagster_sqlmesh_automation.assets.ledger import read_history
 from dagster_sqlmesh_automation.config.settings import PREFIX
 
 from . import counting, projects
@@ -251,7 +251,7 @@ class Worker:
     def run(self) -> Run:
         """Its run, as the instance on disk has it now."""
         (run,) = self.instance.get_runs()
-        outcomes = read_outcomes(self.instance, run.run_id)
+        outcomes = read_history(self.instance, run.run_id).outcomes
         return Run(self.instance, run.run_id, run.is_success, outcomes)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_sqlmesh_automation.assets.ledger import read_outcomes
+from dagster_sqlmesh_automation.assets.ledger import read_history
 from dagster_sqlmesh_automation.assets.outcome import Outcome
 from dagster_sqlmesh_automation.automation.definitions import Location
 from dagster_sqlmesh_automation.automation.planner import TickPlan
@@ -145,7 +145,7 @@ class Automation:
             raise_on_error=False,
             tags=dict(tags),
         )
-        outcomes = read_outcomes(self.instance, result.run_id)
+        outcomes = read_history(self.instance, result.run_id).outcomes
         return Run(self.instance, result.run_id, result.success, outcomes)
 
     def tick_and_run(self, at: datetime) -> tuple[Tick, Run | None]:
