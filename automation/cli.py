@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -163,22 +163,29 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
       sqlmesh-automation tick --json | jq '.models[] | select(.due)'
     """  # noqa: D301 - click reads the character
     from .definitions import Location
+    from .recovery import end_dead_runs
     from .rendering import ProgressBar, print_decisions, print_outcomes
     from .ticking import AbortWatch, TickReport, dagster_instance, run_tick, tick_json
 
     console = Console(stderr=as_json)
+    warn = partial(click.echo, err=True)
     watch = AbortWatch(None if as_json else ProgressBar(console))
     # A project's own Python code may print.
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         location = Location(settings, observer=watch)
         with dagster_instance() as instance:
+            if not dry_run:
+                for line in end_dead_runs(instance):
+                    warn(line)
             plan = location.planner.plan(instance, at or datetime.now(UTC))
             if not as_json:
                 print_decisions(console, plan)
             if dry_run:
                 report = TickReport(plan, None, success=True, executions=0, outcomes={})
             else:
-                report = run_tick(location, instance, plan, watch, simulated=at is not None)
+                report = run_tick(
+                    location, instance, plan, watch, simulated=at is not None, say=warn
+                )
     if as_json:
         click.echo(json.dumps(tick_json(location, report)))
     elif report.run_id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ..assets.outcome import Interval
 from ..config.cron import next_tick
@@ -76,12 +76,15 @@ class Attempt:
         at: The moment for which the run was done, aware.
         started: When it started by the clock on the wall, aware; the same but for simulated runs.
         why: What became of the model, such as ``failed``.
+        unevaluated: How many runs in a row ended without even trying the model, up to this one;
+            0 where it was tried.
     """
 
     run_id: str
     at: datetime
     started: datetime
     why: str
+    unevaluated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,8 @@ def decide(
     - a run in progress covers it, or something upstream of it;
     - something upstream of it is due and held: SQLMesh would evaluate that first;
     - its last run failed, until its next cron tick after that run, or a new plan;
+    - its last runs ended without trying it (a process died, a database was out of reach), for a
+      time that doubles with each one after the first;
     - nothing but its lookback is ready, which every tick would evaluate again. What reads it is
       not held by that, as nothing new is missing upstream.
 
@@ -202,9 +207,18 @@ def _retry(node: Node, state: DueState, failure: Attempt | None) -> str:
     if state.planned_at is not None and state.planned_at > failure.started:
         return ""
     again = next_tick(node.cron, failure.at, node.cron_tz)
+    if failure.unevaluated:
+        again = min(again, failure.at + _pause(failure.unevaluated))
     if state.at >= again:
         return ""
     return f"{failure.why} in run {failure.run_id}; tried again at {spoken(again)}"
+
+
+def _pause(unevaluated: int) -> timedelta:
+    """None after the first run, then a minute, two, four, up to an hour."""
+    if unevaluated <= 1:
+        return timedelta()
+    return min(timedelta(minutes=2 ** min(unevaluated - 2, 10)), timedelta(hours=1))
 
 
 def spoken(moment: datetime) -> str:

@@ -16,6 +16,7 @@ from ..assets.specs import index_assets
 from ..assets.translator import SQLMeshTranslator
 from ..config.settings import AutomationSettings
 from .conditions import sqlmesh_due
+from .janitor import janitor
 from .planner import Planner
 from .sensor import SqlmeshAutomationSensor
 
@@ -32,7 +33,7 @@ def build_definitions(
         translator: How models look as assets.
 
     Returns:
-        One asset for each model, their checks, and the automation sensor.
+        One asset for each model, their checks, the automation sensor, and SQLMesh's janitor.
 
     Raises:
         ConfigurationError: A setting or the project cannot be used.
@@ -71,12 +72,15 @@ class Location:
             conditions=lambda model: sqlmesh_due(self.planner, model),
         )
         self.sensor = SqlmeshAutomationSensor(settings, self.planner, self.manifest.gateway)
+        janitor_job, janitor_schedule = janitor(settings)
         self.definitions = dg.Definitions(
             assets=assets,
             resources={
                 execution_key(settings): shared_execution_resource(settings, self.index, observer)
             },
             sensors=[self.sensor],
+            jobs=[janitor_job],
+            schedules=[janitor_schedule],
             # Steps wait for one execution; a process for each would only add its start.
             executor=dg.in_process_executor,
         )

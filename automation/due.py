@@ -26,6 +26,7 @@ from ..assets.console import SignalConsole, unready_reasons
 from ..assets.execution import read_environment
 from ..assets.failures import naming_failures
 from ..assets.lease import Wait, database_lease
+from ..assets.outcome import Interval
 from ..assets.project import SQLMESH_LOCK, duckdb_files, open_context
 from ..assets.recorder import moment
 from ..config.settings import AutomationSettings
@@ -121,6 +122,14 @@ class DueReader:
             return None
         until = min(state.next_cron.values(), default=state.at)
         return _Idle(state, written, min(until, state.at + _IDLE))
+
+    def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
+        """A model's snapshot and its intervals, as of the last :meth:`read`; by ``fqn``."""
+        for snapshot in self._snapshots.values():
+            if snapshot.name == model:
+                found = snapshot.intervals or snapshot.dev_intervals
+                return snapshot.identifier, [(moment(start), moment(end)) for start, end in found]
+        return None
 
     @contextmanager
     def _opened(self) -> Iterator[Context]:

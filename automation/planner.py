@@ -17,6 +17,7 @@ from ..assets.manifest import Manifest
 from ..assets.specs import AssetIndex
 from ..config.settings import AutomationSettings
 from .decisions import Decision, DueState, Node, decide, spoken, spoken_intervals
+from .recovery import Recovery
 from .runs import RunReader
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Planner:
     def __init__(self, settings: AutomationSettings, manifest: Manifest, index: AssetIndex) -> None:
         self._settings = settings
         self._runs = RunReader(index)
+        self._recovery = Recovery(index)
         self._nodes = _nodes(manifest)
         self._reader: DueReader | None = None
         self._lock = threading.Lock()
@@ -120,6 +122,13 @@ class Planner:
             failures=self._runs.failures(instance, due) if due else {},
         )
         return TickPlan(self._settings.environment, state, decisions)
+
+    def recover(self, instance: dg.DagsterInstance) -> Iterator[str]:
+        """Puts right what runs left behind that died; a line for each.
+
+        Call it after :meth:`plan`, which reads SQLMesh's state.
+        """
+        return self._recovery.report(instance, self._due_reader().recorded)
 
     def attach(self, view: AssetGraphView, plan: TickPlan) -> None:
         """Makes a plan the one that conditions of this evaluation look up."""

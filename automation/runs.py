@@ -17,7 +17,7 @@ from dagster._core.storage.dagster_run import RunRecord
 from ..assets.ledger import read_history
 from ..assets.outcome import FAILURES, Outcome, OutcomeStatus
 from ..assets.round import EXECUTION_TIME_TAG
-from ..assets.specs import AssetIndex
+from ..assets.specs import ENVIRONMENT_TAG, AssetIndex
 from .decisions import Attempt
 
 IN_PROGRESS = (
@@ -30,6 +30,7 @@ IN_PROGRESS = (
 """Statuses of a run that may still evaluate something."""
 
 _MANY = 100_000
+_LONGEST_ROW = 10
 
 _UNSUCCESSFUL = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
@@ -99,11 +100,12 @@ class RunReader:
         run = record.dagster_run
         if run.status not in _UNSUCCESSFUL:
             return None
-        if run.run_id not in self._outcomes:
-            self._outcomes[run.run_id] = dict(read_history(instance, run.run_id).outcomes)
-        outcome = self._outcomes[run.run_id].get(model)
-        if outcome is None:
-            why = "cancelled" if run.status is dg.DagsterRunStatus.CANCELED else "not evaluated"
+        outcome = self._read(instance, run.run_id).get(model)
+        unevaluated = 0
+        if outcome is None and run.status is dg.DagsterRunStatus.CANCELED:
+            why = "cancelled"
+        elif outcome is None:
+            why, unevaluated = "not evaluated", self._unevaluated(instance, model, record)
         elif outcome.status in FAILURES:
             why = outcome.status.value.replace("_", " ")
         elif outcome.status is OutcomeStatus.CANCELLED:
@@ -114,7 +116,35 @@ class RunReader:
         started = _started(record)
         at = run.tags.get(EXECUTION_TIME_TAG)
         moment = datetime.fromisoformat(at) if at else started
-        return Attempt(run_id=run.run_id, at=moment, started=started, why=why)
+        return Attempt(run.run_id, moment, started, why, unevaluated)
+
+    def _unevaluated(self, instance: dg.DagsterInstance, model: str, last: RunRecord) -> int:
+        """How many of the environment's runs up to one ended in a row without trying a model."""
+        environment = last.dagster_run.tags.get(ENVIRONMENT_TAG)
+        if environment is None:
+            return 1
+        earlier = instance.get_runs(
+            dg.RunsFilter(
+                tags={ENVIRONMENT_TAG: environment}, created_before=last.create_timestamp
+            ),
+            limit=_LONGEST_ROW,
+        )
+        count = 1
+        for run in earlier:
+            key = self.index.keys.get(model)
+            if key not in (run.asset_selection or ()):
+                continue
+            outcomes = self._read(instance, run.run_id)
+            if run.status is not dg.DagsterRunStatus.FAILURE or model in outcomes:
+                break
+            count += 1
+        return count
+
+    def _read(self, instance: dg.DagsterInstance, run_id: str) -> dict[str, Outcome]:
+        """The outcomes of a run that has ended, read once."""
+        if run_id not in self._outcomes:
+            self._outcomes[run_id] = dict(read_history(instance, run_id).outcomes)
+        return self._outcomes[run_id]
 
 
 def _started(record: RunRecord) -> datetime:

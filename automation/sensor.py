@@ -25,6 +25,7 @@ from ..assets.specs import ENVIRONMENT_TAG, GATEWAY_TAG
 from ..config.errors import DatabaseLocked
 from ..config.settings import AutomationSettings
 from .planner import Planner, TickPlan
+from .recovery import end_dead_runs
 
 MODELS_TAG = "sqlmesh/models"
 """Run tag: how many models the tick requested."""
@@ -80,11 +81,15 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         Raises:
             AutomationError: The facts cannot be read; Dagster shows the tick as failed.
         """
+        for line in end_dead_runs(context.instance):
+            context.log.warning(line)
         try:
             plan = self._planner.plan(context.instance, datetime.now(UTC))
         except DatabaseLocked as error:
             context.log.info(str(error))
             return _result(context, skip_message=str(error))
+        for line in self._planner.recover(context.instance):
+            context.log.warning(line)
         for line in plan.lines():
             context.log.info(line)
         return self.request(context, plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,11 @@ import dagster as dg
 
 from ..assets.ledger import read_history
 from ..assets.outcome import FAILURES, AuditOutcome, Outcome
+from ..assets.process import this_process
 from ..config.errors import DagsterHomeInvalid, Unavailable
 from .definitions import Location
 from .planner import TickPlan
+from .recovery import PROCESS_TAG
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -94,6 +96,7 @@ def run_tick(
     watch: AbortWatch,
     *,
     simulated: bool,
+    say: Callable[[str], None] = lambda line: None,
 ) -> TickReport:
     """Evaluates the conditions on a plan and executes the run that they ask for, here and now.
 
@@ -103,10 +106,13 @@ def run_tick(
         plan: The decisions.
         watch: Tells why the execution gave up, where it did.
         simulated: Whether the plan is for another moment than now.
+        say: Told what runs that died had left behind.
 
     Raises:
         Unavailable: The execution could not reach a database.
     """
+    for line in location.planner.recover(instance):
+        say(line)
     repository = location.definitions.get_repository_def()
     with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
         tick = location.sensor.request(context, plan, simulated=simulated)
@@ -120,7 +126,10 @@ def run_tick(
             None if request.asset_check_keys is None else set(request.asset_check_keys)
         ),
     ).execute_in_process(
-        run_config=_QUIET, instance=instance, raise_on_error=False, tags=dict(request.tags)
+        run_config=_QUIET,
+        instance=instance,
+        raise_on_error=False,
+        tags={**request.tags, PROCESS_TAG: this_process()},
     )
     if isinstance(watch.error, Unavailable):
         raise watch.error
