@@ -131,9 +131,15 @@ def _run(
     considered = _considered(selected, scheduler, recorder, settings)
     console.attach(scheduler, selected, considered, request.at)
 
+    broken: list[Exception] = []
+
     def stop() -> bool:
-        lease.check()
-        now = context.state_sync.get_environment(settings.environment)
+        try:
+            lease.check()
+            now = context.state_sync.get_environment(settings.environment)
+        except Exception as error:  # noqa: BLE001 - raised below; here it would fail the next model
+            broken.append(error)
+            return True
         changed = now is None or now.plan_id != environment.plan_id or not now.finalized_ts
         return changed or request.cancelled()
 
@@ -151,6 +157,9 @@ def _run(
         console.nothing_to_do_unless_started()
     except CircuitBreakerError:
         interrupted = True
+    if broken:
+        recorder.close_failures()
+        raise broken[0]
     if interrupted and not request.cancelled():
         recorder.close_failures()
         return False

@@ -75,6 +75,7 @@ class Outcome:
         feeds_executed: Whether a selected model downstream is evaluated in the same execution.
         recovered: Whether a process that died has evaluated it, at least in part, and SQLMesh's
             state is all that is known of that.
+        unreachable: Whether it failed because a server was out of reach.
     """
 
     model: str
@@ -94,6 +95,7 @@ class Outcome:
     next_interval: datetime | None = None
     feeds_executed: bool = False
     recovered: bool = False
+    unreachable: bool = False
 
     @property
     def succeeded(self) -> bool:

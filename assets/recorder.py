@@ -38,6 +38,7 @@ class Progress:
     audit_failed: bool = False
     error: str | None = None
     sql: str | None = None
+    unreachable: bool = False
     recovered: bool = False
     reason: str = ""
     next_interval: datetime | None = None
@@ -157,13 +158,21 @@ class Recorder:
             if len(entry.done) == len(entry.planned):
                 self._finish(model, OutcomeStatus.EXECUTED)
 
-    def failed(self, model: str, *, error: str, audit: bool, sql: str | None = None) -> None:
+    def failed(
+        self,
+        model: str,
+        *,
+        error: str,
+        audit: bool,
+        sql: str | None = None,
+        unreachable: bool = False,
+    ) -> None:
         """Takes a failure of a batch, or of the model as a whole; the first one counts."""
         with self._lock:
             entry = self._progress[model]
             if not entry.failed:
                 entry.failed, entry.audit_failed = True, audit
-                entry.error, entry.sql = error, sql
+                entry.error, entry.sql, entry.unreachable = error, sql, unreachable
             if len(entry.planned) == 1:
                 self._finish_failed(model)
 
@@ -251,6 +260,7 @@ class Recorder:
                 next_interval=entry.next_interval,
                 feeds_executed=entry.feeds_executed,
                 recovered=entry.recovered,
+                unreachable=entry.unreachable,
             )
         )
 

@@ -13,6 +13,7 @@ from sqlmesh.core.scheduler import Scheduler
 from sqlmesh.core.snapshot import DeployabilityIndex
 from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
 
+from .failures import is_unreachable
 from .naming import check_name
 from .outcome import AuditOutcome, Interval
 from .project import audit_args
@@ -69,7 +70,13 @@ class RecordingScheduler(Scheduler):
             self.failed.add(snapshot.name)
             audit = isinstance(error, NodeAuditsErrors)
             sql = None if audit else _rendered(snapshot, self, kwargs)
-            self.recorder.failed(snapshot.name, error=error_message(error), audit=audit, sql=sql)
+            self.recorder.failed(
+                snapshot.name,
+                error=error_message(error),
+                audit=audit,
+                sql=sql,
+                unreachable=is_unreachable(error),
+            )
             raise
 
     def merged_missing_intervals(self, *args: Any, **kwargs: Any) -> Any:

@@ -31,6 +31,7 @@ IN_PROGRESS = (
 
 _MANY = 100_000
 _LONGEST_ROW = 10
+_MOST_KEPT = 100
 
 _UNSUCCESSFUL = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
@@ -104,7 +105,7 @@ class RunReader:
         unevaluated = 0
         if outcome is None and run.status is dg.DagsterRunStatus.CANCELED:
             why = "cancelled"
-        elif outcome is None:
+        elif outcome is None or outcome.unreachable:
             why, unevaluated = "not evaluated", self._unevaluated(instance, model, record)
         elif outcome.status in FAILURES:
             why = outcome.status.value.replace("_", " ")
@@ -129,13 +130,14 @@ class RunReader:
             ),
             limit=_LONGEST_ROW,
         )
+        keys = {self.index.keys.get(model), *self.index.checks.get(model, ())}
         count = 1
         for run in earlier:
-            key = self.index.keys.get(model)
-            if key not in (run.asset_selection or ()):
+            if keys.isdisjoint({*(run.asset_selection or ()), *(run.asset_check_selection or ())}):
                 continue
-            outcomes = self._read(instance, run.run_id)
-            if run.status is not dg.DagsterRunStatus.FAILURE or model in outcomes:
+            outcome = self._read(instance, run.run_id).get(model)
+            tried = outcome is not None and not outcome.unreachable
+            if run.status is not dg.DagsterRunStatus.FAILURE or tried:
                 break
             count += 1
         return count
@@ -143,6 +145,8 @@ class RunReader:
     def _read(self, instance: dg.DagsterInstance, run_id: str) -> dict[str, Outcome]:
         """The outcomes of a run that has ended, read once."""
         if run_id not in self._outcomes:
+            if len(self._outcomes) >= _MOST_KEPT:
+                self._outcomes.clear()
             self._outcomes[run_id] = dict(read_history(instance, run_id).outcomes)
         return self._outcomes[run_id]
 
