@@ -15,7 +15,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from support import counting, projects
+from support import counting, postgres, projects
 from support.ticks import Automation
 
 
@@ -63,3 +63,16 @@ def executions(tmp_path: Path) -> Iterator[Callable[[], int]]:
     log = tmp_path / "executions.log"
     with counting.counting(log):
         yield lambda: counting.count(log)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+    """A PostgreSQL server for the session; do not stop it."""
+    with postgres.running_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres_server: postgres.Server) -> postgres.Database:
+    """A new database on it."""
+    return postgres_server.database()

