@@ -53,7 +53,8 @@ class Database:
     @property
     def dagster_yaml(self) -> str:
         """A ``dagster.yaml`` with this database as storage."""
-        return f'telemetry: {{enabled: false}}\nstorage: {{postgres: {{postgres_url: "{self.url}"}}}}\n'
+        storage = f'storage: {{postgres: {{postgres_url: "{self.url}"}}}}'
+        return f"telemetry: {{enabled: false}}\n{storage}\n"
 
     def query(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
         """Runs a statement and returns its rows."""
