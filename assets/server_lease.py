@@ -78,7 +78,7 @@ def model_lease(
             )
         yield ModelLease()
         return
-    scope = f"{context.config.get_state_schema(context.gateway)}"
+    scope = context.config.get_state_schema(context.gateway) or ""
     adapter = connection.create_engine_adapter(concurrent_tasks=1)
     try:
         session = kind(adapter._connection_pool.get(), scope, run_id)
@@ -97,6 +97,7 @@ class _ServerLease(ModelLease):
         self._slot: str | None = None
         self._held: list[str] = []
         self._checked = time.monotonic()
+        self._lost = False
         self._lock = threading.Lock()
 
     def enter(self, run_id: str) -> None:
@@ -123,7 +124,6 @@ class _ServerLease(ModelLease):
                 self._held = wanted
                 return None
             # All or none: whoever waits with half of what it needs keeps others from all of it.
-            self._session.release([key for key in wanted if key not in refused])
             self._leave_slot()
             first, *others = sorted(names[key] for key in refused)
             more = f" and {len(others)} more" if others else ""
@@ -134,10 +134,12 @@ class _ServerLease(ModelLease):
 
     def check(self) -> None:
         with self._lock:
-            if time.monotonic() - self._checked < _CHECK_SECONDS:
-                return
-            self._checked = time.monotonic()
-            if not self._session.alive():
+            now = time.monotonic()
+            if not self._lost and now - self._checked >= _CHECK_SECONDS:
+                self._checked = now
+                self._lost = not self._session.alive()
+            # For good: SQLMesh asks again before each of the models that are left.
+            if self._lost:
                 raise LeaseLost
 
     def _acquire(self, attempt: Any) -> None:
@@ -248,26 +250,32 @@ class _MySQL(_Session):
     """``GET_LOCK``, whose names are the server's and not a database's."""
 
     def _open(self, run_id: str) -> None:
-        self._database = self._ask("SELECT DATABASE()")[0][0]
+        # Schemas are databases there. A state without one is in the connection's own.
+        self._state = self._scope or str(self._ask("SELECT DATABASE()")[0][0])
 
     def take(self, names: Sequence[str]) -> list[str]:
-        return [
-            name
-            for name in names
-            if self._ask("SELECT GET_LOCK(%s, 0)", [self._name(name)]) != [(1,)]
-        ]
+        taken = self._each("GET_LOCK(%s, 0)", names)
+        return [name for name, result in zip(names, taken, strict=True) if result != 1]
 
     def release(self, names: Sequence[str]) -> None:
-        for name in names:
-            self._ask("SELECT RELEASE_LOCK(%s)", [self._name(name)])
+        self._each("RELEASE_LOCK(%s)", names)
 
     def holder(self, names: Sequence[str]) -> str:
-        found = {self._ask("SELECT IS_USED_LOCK(%s)", [self._name(name)])[0][0] for name in names}
-        ids = sorted(each for each in found if each is not None)
+        ids = sorted({each for each in self._each("IS_USED_LOCK(%s)", names) if each is not None})
         return f"connection {', '.join(map(str, ids))}" if ids else "another session"
 
+    def _each(self, call: str, names: Sequence[str]) -> Sequence[Any]:
+        """The results of a function for each lock, in one statement.
+
+        Who takes a thousand locks one by one is in the way of all others that try meanwhile.
+        """
+        if not names:
+            return []
+        calls = ", ".join([call] * len(names))
+        return self._ask(f"SELECT {calls}", [self._name(name) for name in names])[0]
+
     def _name(self, name: str) -> str:
-        return "sqlmesh-" + _digest(f"{self._database} {self._scope} {name}").hex()[:32]
+        return "sqlmesh-" + _digest(f"{self._state} {name}").hex()[:32]
 
 
 _KINDS: Mapping[str, type[_Session]] = {

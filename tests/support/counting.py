@@ -49,3 +49,9 @@ def counting(log: Path) -> Iterator[None]:
 def count(log: Path) -> int:
     """How many executions the file holds."""
     return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def importers(log: Path) -> set[int]:
+    """Ids of the processes that have imported SQLMesh."""
+    imports = Path(f"{log}.imports")
+    return set(map(int, imports.read_text().split())) if imports.exists() else set()

@@ -1,5 +1,7 @@
 """Loaded by every Python process with this folder on PYTHONPATH: counts SQLMesh executions.
 
+Says too which processes have imported SQLMesh.
+
 Waits for somebody to import SQLMesh's scheduler, and does not import it by itself: processes that
 are not to import SQLMesh stay without it.
 """
@@ -15,6 +17,9 @@ _LOG = os.environ.get("COUNT_SQLMESH_EXECUTIONS")
 
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
+        if fullname == "sqlmesh":
+            with Path(f"{_LOG}.imports").open("a") as file:
+                file.write(f"{os.getpid()}\n")
         if fullname != "sqlmesh.core.scheduler":
             return None
         sys.meta_path.remove(self)

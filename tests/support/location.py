@@ -1,0 +1,56 @@
+"""A code location whose job runs under any executor, and a program that runs it once.
+
+Told by ``LAUNCH_…`` variables, because each step's process loads it anew.
+"""
+
+import os
+
+import dagster as dg
+
+from dagster_sqlmesh_automation import SQLMeshTranslator, build_definitions
+from support.executors import EXECUTORS, LAUNCH_TAG
+
+JOB = "launched"
+at = os.environ["LAUNCH_AT"]
+retries = int(os.environ["LAUNCH_RETRIES"])
+
+
+class Translator(SQLMeshTranslator):
+    def get_retry_policy(self, model):
+        return dg.RetryPolicy(max_retries=retries) if retries else None
+
+
+defs = dg.Definitions.merge(
+    build_definitions(translator=Translator()),
+    dg.Definitions(
+        jobs=[
+            dg.define_asset_job(
+                JOB,
+                selection=os.environ["LAUNCH_SELECT"],
+                executor_def=EXECUTORS[os.environ["LAUNCH_EXECUTOR"]],
+            )
+        ]
+    ),
+)
+
+
+def launched() -> dg.JobDefinition:
+    return defs.resolve_job_def(JOB)
+
+
+if __name__ == "__main__":
+    parent = os.environ["LAUNCH_AGAIN"]
+    with dg.DagsterInstance.get() as instance:
+        dg.execute_job(
+            dg.reconstructable(launched),
+            instance,
+            raise_on_error=False,
+            tags={
+                LAUNCH_TAG: os.environ["LAUNCH_ID"],
+                "sqlmesh/environment": "prod",
+                **({"sqlmesh/execution_time": at} if at else {}),
+            },
+            reexecution_options=dg.ReexecutionOptions.from_failure(parent, instance)
+            if parent
+            else None,
+        )
