@@ -12,6 +12,7 @@ import pytest
 from support.agreement import disagreements, evaluated, tick_until_idle
 from support.executors import Launch, dagster_home, executions
 from support.outcome_helpers import recorded
+from support.projects import plan
 from support.warehouse import NEXT_DAY, PLANNED_AT, Warehouse, sleeping, warehouse
 
 # Two models that read nothing, so that two steps of the run are there from its beginning.
@@ -22,6 +23,24 @@ MODELS = {
     "models/last.py": sleeping("slow.last", ["slow.two", "slow.other"]),
 }
 NAMES = ("one", "two", "other", "last")
+SUCCESS = dg.DagsterEventType.STEP_SUCCESS
+
+LINGER = """
+import time
+from pathlib import Path
+
+from sqlmesh import macro
+
+
+@macro()
+def linger(evaluator):
+    gate = Path("{gate}") / evaluator.runtime_stage
+    if gate.exists():
+        (gate / "reached").touch()
+        while not (gate / "open").exists():
+            time.sleep(0.02)
+    return "SELECT 1"
+"""
 
 
 @pytest.fixture
@@ -47,6 +66,10 @@ def kill_executing(launch: Launch) -> int:
     return executing
 
 
+def said(launch: Launch) -> list[str]:
+    return [event.message for event in launch.run.events(dg.DagsterEventType.ENGINE_EVENT)]
+
+
 def all_is_well(launch: Launch, shop: Warehouse, home: Path) -> Iterator[str]:
     """What is wrong once the ticks after the run have put right what it left."""
     for document in tick_until_idle(shop, home, NEXT_DAY):
@@ -55,87 +78,83 @@ def all_is_well(launch: Launch, shop: Warehouse, home: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("executor", ["multiprocess_2", "subprocess"])
-def test_killed_in_the_middle_of_a_model_another_step_goes_on_with_what_is_left(
-    shop: Warehouse, home: Path, executor: str
-) -> None:
-    held = gate(shop, "slow.two")
-    with Launch(shop.project, home, executor, at=NEXT_DAY) as launch:
-        launch.wait_for((held / "reached").exists)
-        # Its own step is done or about to be; the models that it has recorded are not redone.
-        launch.wait_for(lambda: "slow.one" in launch.run.by_name())
-        before = set(launch.run.by_name())
-        first = kill_executing(launch)
-        (held / "open").touch()
-        launch.finish()
-        run = launch.run
-
-        assert executions(home) == 2, launch.told()
-        assert launch.executing() != first
-        assert {name for name, o in run.by_name().items() if o.status.value == "executed"} == {
-            f"slow.{name}" for name in NAMES
-        }, launch.told()
-        assert "slow.one" in before
-        assert list(all_is_well(launch, shop, home)) == []
-        assert executions(home) == 2, "nothing was left to evaluate"
-
-
-@pytest.mark.parametrize("executor", ["multiprocess_2", "subprocess"])
-def test_killed_before_its_first_model_nothing_has_been_executed_and_another_step_does_it(
+def test_killed_in_its_first_model_another_step_executes_all_of_it(
     shop: Warehouse, home: Path, executor: str
 ) -> None:
     held = gate(shop, "slow.one")
     with Launch(shop.project, home, executor, at=NEXT_DAY) as launch:
         launch.wait_for((held / "reached").exists)
+        first = kill_executing(launch)
+        (held / "open").touch()
+        launch.finish()
+
+        assert launch.executing() != first
+        assert executions(home) == 2, launch.told()
+        assert set(launch.run.by_name()) == {f"slow.{name}" for name in NAMES}
+        assert list(all_is_well(launch, shop, home)) == []
+        assert executions(home) == 2, "nothing was left to evaluate"
+
+
+def test_killed_in_a_later_model_another_step_does_again_only_what_is_not_recorded(
+    shop: Warehouse, home: Path
+) -> None:
+    held = gate(shop, "slow.two")
+    with Launch(shop.project, home, "subprocess", at=NEXT_DAY) as launch:
+        launch.wait_for((held / "reached").exists)
+        launch.wait_for(lambda: {"slow.one", "slow.other"} <= launch.run.by_name().keys())
+        first = kill_executing(launch)
+        (held / "open").touch()
+        run = launch.finish()
+
+        assert launch.executing() != first
+        assert executions(home) == 2, launch.told()
+        assert "SQLMesh evaluates 2 models in 2 batches" in said(launch)
+        assert run.success, launch.told()
+        assert {recorded(run, f"slow/{name}").materializations for name in NAMES} == {1}
+        assert disagreements(launch.instance, shop, PLANNED_AT) == []
+
+
+def test_dagsters_multiprocess_executor_gives_up_a_run_whose_step_had_ended_and_a_tick_goes_on(
+    shop: Warehouse, home: Path
+) -> None:
+    """It ends with an error of its own where a process dies after its step's success."""
+    held = gate(shop, "slow.two")
+    with Launch(shop.project, home, "multiprocess_2", at=NEXT_DAY) as launch:
+        launch.wait_for((held / "reached").exists)
+        launch.wait_for(lambda: {"slow__one", "slow__other"} <= launch.run.steps(SUCCESS))
         kill_executing(launch)
         (held / "open").touch()
         launch.finish()
 
-        assert executions(home) == 2, launch.told()
+        assert launch.status is dg.DagsterRunStatus.FAILURE, launch.told()
         assert list(all_is_well(launch, shop, home)) == []
-        assert executions(home) == 2
+        assert not launch.leftover_processes
 
 
-def test_killed_after_its_last_outcome_every_step_still_reports(
-    shop: Warehouse, home: Path
+@pytest.mark.parametrize(
+    ("stage", "done", "executed"), [("before_all", 0, 2), ("after_all", len(NAMES), 1)]
+)
+def test_killed_before_its_first_model_or_after_its_last_no_outcome_is_lost_or_doubled(
+    shop: Warehouse, home: Path, stage: str, done: int, executed: int
 ) -> None:
-    """The end of an execution takes its time where there are statements to run after it."""
+    """The project's statements before and after all models hold the execution there."""
     (shop.project / "macros").mkdir()
     (shop.project / "macros" / "linger.py").write_text(LINGER.format(gate=shop.project / "gate"))
     config = shop.project / "config.yaml"
-    config.write_text(config.read_text() + "after_all: ['@linger()']\n")
-    from support.projects import plan
-
+    config.write_text(config.read_text() + f"{stage}: ['@linger()']\n")
     plan(shop.project, PLANNED_AT)
-    held = gate(shop, "after_all")
+    held = gate(shop, stage)
     with Launch(shop.project, home, "subprocess", at=NEXT_DAY) as launch:
         launch.wait_for((held / "reached").exists)
-        launch.wait_for(lambda: len(launch.run.by_name()) == len(NAMES))
+        launch.wait_for(lambda: len(launch.run.by_name()) == done)
         kill_executing(launch)
         (held / "open").touch()
         run = launch.finish()
 
-        assert {recorded(run, f"slow/{name}").materializations for name in NAMES} == {1}
-        assert executions(home) == 1, launch.told()
         assert run.success, launch.told()
+        assert executions(home) == executed, launch.told()
+        assert {recorded(run, f"slow/{name}").materializations for name in NAMES} == {1}
         assert disagreements(launch.instance, shop, PLANNED_AT) == []
-
-
-LINGER = """
-import time
-from pathlib import Path
-
-from sqlmesh import macro
-
-
-@macro()
-def linger(evaluator):
-    gate = Path("{gate}") / "after_all"
-    if evaluator.runtime_stage == "after_all" and gate.exists():
-        (gate / "reached").touch()
-        while not (gate / "open").exists():
-            time.sleep(0.02)
-    return "SELECT 1"
-"""
 
 
 def test_where_no_step_is_left_the_run_fails_and_the_next_tick_picks_up_the_rest(
