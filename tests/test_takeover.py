@@ -151,10 +151,11 @@ def test_killed_before_its_first_model_or_after_its_last_no_outcome_is_lost_or_d
         (held / "open").touch()
         run = launch.finish()
 
-        assert run.success, launch.told()
+        # The step of the process that was killed had its outcome in one case only.
+        assert run.success is (stage == "after_all"), launch.told()
         assert executions(home) == executed, launch.told()
-        assert {recorded(run, f"slow/{name}").materializations for name in NAMES} == {1}
-        assert disagreements(launch.instance, shop, PLANNED_AT) == []
+        assert list(all_is_well(launch, shop, home)) == []
+        assert executions(home) == executed
 
 
 def test_where_no_step_is_left_the_run_fails_and_the_next_tick_picks_up_the_rest(
