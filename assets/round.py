@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -122,7 +122,7 @@ class RoundThread:
                 selected={model: self._index.names[model] for model in self._selected},
                 at=datetime.fromisoformat(at) if at else datetime.now(UTC),
                 admit=self._admit,
-                cancelled=self._cancelled.is_set,
+                cancelled=self._is_cancelled,
                 handed_over=self._handed_over,
                 given_up=self._given_up,
                 say=lambda message: self._ledger.say(message, self.number),
@@ -202,19 +202,31 @@ class RoundThread:
         if self._observer is not None:
             self._observer.finished(outcome)
 
+    def _is_cancelled(self) -> bool:
+        """Asked before each model: nobody interrupts a process whose own step has ended."""
+        if not self._cancelled.is_set():
+            self._safely(self._look_at_run)
+        return self._cancelled.is_set()
+
     def _beat(self) -> None:
         while not self._done.wait(_LOOK_SECONDS):
-            try:
-                self._look()
-            except Exception:  # noqa: BLE001 - logged
-                # The storage may be back at the next look; what it must not lose fails loudly.
-                _log.warning("Cannot look after run %s", self._run.run_id, exc_info=True)
+            self._safely(self._look_at_run)
+            self._safely(self._say_progress)
 
-    def _look(self) -> None:
+    def _safely(self, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except Exception:  # noqa: BLE001 - logged
+            # The storage may be back at the next look; what it must not lose fails loudly.
+            _log.warning("Cannot look after run %s", self._run.run_id, exc_info=True)
+
+    def _look_at_run(self) -> None:
         run = self._instance.get_run_by_id(self._run.run_id)
         over = {*FINISHED_STATUSES, dg.DagsterRunStatus.CANCELING}
         if run is None or run.status in over:
             self._cancelled.set()
+
+    def _say_progress(self) -> None:
         if self._ledger.silent_seconds() > _PROGRESS_SECONDS:
             done = len(self._ledger.history.round(self.number).outcomes)
             state = "goes on" if self._admitted else "waits for its turn"

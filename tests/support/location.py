@@ -17,7 +17,7 @@ retries = int(os.environ["LAUNCH_RETRIES"])
 
 class Translator(SQLMeshTranslator):
     def get_retry_policy(self, model):
-        return dg.RetryPolicy(max_retries=retries) if retries else None
+        return dg.RetryPolicy(max_retries=retries, delay=3) if retries else None
 
 
 defs = dg.Definitions.merge(
