@@ -134,6 +134,8 @@ def _run(
     broken: list[Exception] = []
 
     def stop() -> bool:
+        if broken:
+            return True
         try:
             lease.check()
             now = context.state_sync.get_environment(settings.environment)

@@ -6,6 +6,7 @@ SQLMesh's state is on a server, :mod:`.server_lease` covers single models.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -51,7 +52,8 @@ class Wait:
             if blocked not in told:
                 self.say(f"Waiting: {blocked}")
                 told.add(blocked)
-            time.sleep(poll)
+            # Runs that start together would refuse each other in step.
+            time.sleep(poll * random.uniform(0.5, 1.5))
         return ""
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..config.errors import LeaseLost, LeaseTaken
@@ -124,6 +124,7 @@ class _ServerLease(ModelLease):
                 self._held = wanted
                 return None
             # All or none: whoever waits with half of what it needs keeps others from all of it.
+            self._session.release([key for key in wanted if key not in refused])
             self._leave_slot()
             first, *others = sorted(names[key] for key in refused)
             more = f" and {len(others)} more" if others else ""
@@ -195,12 +196,13 @@ class _Session(ABC):
         try:
             return self._ask("SELECT 1") == [(1,)]
         except Exception as error:
-            if {kind.__name__ for kind in type(error).__mro__} & {"OperationalError"}:
+            # PEP 249 gives every driver's errors this root; which one a lost session raises, not.
+            if "Error" in {kind.__name__ for kind in type(error).__mro__}:
                 return False
             raise
 
     def _ask(self, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
-        with self._connection.cursor() as cursor:
+        with closing(self._connection.cursor()) as cursor:
             cursor.execute(query, values)
             return [tuple(row) for row in cursor.fetchall()]
 
@@ -213,8 +215,12 @@ class _Postgres(_Session):
     def _open(self, run_id: str) -> None:
         self._connection.autocommit = True
         self._ask("SELECT set_config('application_name', %s, false)", [self._APPLICATION + run_id])
-        # A firewall drops sessions that are silent for long.
-        self._ask("SELECT set_config('tcp_keepalives_idle', '30', false)")
+        # A firewall drops sessions that are silent for long, and so may the server (version 14 on).
+        # A batch may take hours, and the session says nothing meanwhile.
+        self._ask(
+            "SELECT set_config(name, CASE name WHEN 'tcp_keepalives_idle' THEN '30' ELSE '0' END, "
+            "false) FROM pg_settings WHERE name IN ('tcp_keepalives_idle', 'idle_session_timeout')"
+        )
 
     def take(self, names: Sequence[str]) -> list[str]:
         numbers = {self._number(name): name for name in names}
@@ -250,6 +256,8 @@ class _MySQL(_Session):
     """``GET_LOCK``, whose names are the server's and not a database's."""
 
     def _open(self, run_id: str) -> None:
+        # The session is silent for as long as a batch takes.
+        self._ask("SET SESSION wait_timeout = 31536000")
         # Schemas are databases there. A state without one is in the connection's own.
         self._state = self._scope or str(self._ask("SELECT DATABASE()")[0][0])
 

@@ -66,9 +66,9 @@ def executions(tmp_path: Path) -> Iterator[Callable[[], int]]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+def postgres_server() -> Iterator[postgres.Server]:
     """A PostgreSQL server for the session; do not stop it."""
-    with postgres.running_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+    with postgres.running_server() as server:
         yield server
 
 

@@ -141,13 +141,14 @@ def test_what_is_held_a_second_time_replaces_what_was_held(context: Context) -> 
                 second.hold(taken)
 
 
-def test_who_is_refused_more_models_has_given_up_those_that_it_had(context: Context) -> None:
-    with run(context, "4f1c") as first, run(context, "7ab2") as second:
+def test_who_is_refused_more_has_given_up_all_that_it_had(context: Context) -> None:
+    with run(context, "4f1c") as first, run(context, "7ab2") as second, run(context, "93") as third:
+        first.hold(ORDERS)
         first.hold(ORDERS)
         second.hold(ITEMS)
         with pytest.raises(LeaseTaken):
             first.hold(ORDERS | ITEMS)
-        second.hold(ORDERS | ITEMS)
+        third.hold(ORDERS)
 
 
 def test_environments_share_tables_but_not_places(context: Context) -> None:
@@ -188,7 +189,6 @@ def test_what_a_killed_process_held_is_free_at_once(context: Context, database: 
             second.hold(ORDERS)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        # The same run first, as its successor takes it.
         with run(context, "4f1c", Wait(10), executions=1) as successor:
             successor.hold(ORDERS)
     assert is_released(database)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,10 +116,6 @@ class Server:
         log = str(self._server.pgdata / "log")
         self._control("-o", f'-h "" -k {info.socket_dir}', "-l", log, "start")
 
-    def close(self) -> None:
-        """Stops it for good."""
-        self.stop()
-
     def _at(self, name: str) -> Database:
         info = self._server.get_postmaster_info()
         return Database(name, str(info.socket_dir), int(info.port or 5432))
@@ -141,10 +138,12 @@ class Server:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[Server]:
-    """A server with its data in a folder, stopped at the end."""
-    server = Server(folder)
-    try:
-        yield server
-    finally:
-        server.close()
+def running_server() -> Iterator[Server]:
+    """A server with data of its own, stopped at the end."""
+    # Not below pytest's folder, which other sessions close to PostgreSQL's user at their start.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        server = Server(Path(folder) / "data")
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -14,6 +14,10 @@ from typing import Any
 import duckdb
 import yaml
 
+from dagster_sqlmesh_automation.assets.manifest import prepare
+from dagster_sqlmesh_automation.assets.project import load_manifest
+from dagster_sqlmesh_automation.config.settings import AutomationSettings
+
 from . import projects
 from .postgres import Database
 
@@ -139,7 +143,7 @@ def warehouse(
     tasks: int = 2,
     at: datetime = PLANNED_AT,
 ) -> Warehouse:
-    """A project, planned and evaluated up to a moment.
+    """A project, planned and evaluated up to a moment, with its manifest prepared.
 
     Args:
         folder: Made for it.
@@ -174,6 +178,7 @@ def warehouse(
     for statement in (*_RAW, *raw):
         made.query(statement)
     projects.plan(folder, at)
+    prepare(AutomationSettings(project=folder), load_manifest)
     return made
 
 
