@@ -7,7 +7,7 @@ DEMO := .demo
 
 export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS = true
 
-.PHONY: help install demo ui test test-floors check format bench clean
+.PHONY: help install demo ui test campaign test-floors check format bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,7 +28,10 @@ ui: install  ## Open Dagster's UI and daemon on the example (http://127.0.0.1:30
 	$(BIN)/python examples/ui.py $(DEMO)
 
 test: install  ## Run the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not campaign'
+
+campaign: install  ## Kill runs at random moments, fifty times and more, and compare what is left
+	$(BIN)/python -m pytest -n 2 -m campaign
 
 test-floors:  ## Run the fast tests with the oldest versions that pyproject.toml allows
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
@@ -36,7 +39,7 @@ test-floors:  ## Run the fast tests with the oldest versions that pyproject.toml
 	# SQLMesh before 0.236.4 admits DuckDB 2, with which it fails.
 	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.' 'duckdb>=1.4,<2'
 	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python pytest pytest-timeout pytest-xdist hypothesis jsonschema
-	.venv-floors/bin/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+	.venv-floors/bin/python -m pytest -n 2 --dist loadgroup -m 'not slow and not campaign'
 
 check: install  ## Lint, format, types, import directions
 	$(BIN)/ruff check .
