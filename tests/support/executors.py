@@ -148,7 +148,11 @@ class Launch:
                     "DAGSTER_HOME": str(self.home),
                     f"{PREFIX}PROJECT": str(self.project),
                     counting.LOG_VARIABLE: str(executions_log(self.home)),
-                    "PYTHONPATH": os.pathsep.join([str(counting.HOOK), str(_TESTS)]),
+                    "PYTHONPATH": os.pathsep.join(
+                        filter(
+                            None, [str(counting.HOOK), str(_TESTS), os.environ.get("PYTHONPATH")]
+                        )
+                    ),
                     **self.variables,
                 },
                 stdout=output,
