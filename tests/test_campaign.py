@@ -34,8 +34,6 @@ def test_processes_killed_at_random_moments_leave_no_trace_on_postgresql(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("place", ["files", "postgresql"])
-def test_sixty_rounds(
-    tmp_path: Path, postgres_server: Server, say, place: str, seed: int
-) -> None:
+def test_sixty_rounds(tmp_path: Path, postgres_server: Server, say, place: str, seed: int) -> None:
     server = postgres_server if place == "postgresql" else None
     Campaign(tmp_path, seed, server, say=say).run(rounds=15)

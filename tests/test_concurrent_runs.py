@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -32,6 +33,9 @@ def models() -> dict[str, str]:
             for column in range(COLUMNS):
                 copy = text.replace("shop.", f"shop{column}.").replace("{fail}", "0")
                 found[path.replace("models/", f"models/shop{column}/")] = copy
+    for column in range(COLUMNS):
+        # Runs that start together are then certain to be at it at the same time.
+        found[f"models/shop{column}/nap.py"] = sleeping(f"shop{column}.nap", seconds=0.5)
     return found
 
 
@@ -52,8 +56,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tupl
     return tables(twin)
 
 
-@pytest.mark.parametrize("selection", SELECTIONS)
-@pytest.mark.parametrize("runs", [2, 5])
+@pytest.mark.parametrize(
+    ("runs", "selection"),
+    [
+        *((2, selection) for selection in SELECTIONS),
+        (5, "overlapping models"),
+        pytest.param(5, "the same models", marks=pytest.mark.campaign),
+        pytest.param(5, "disjoint models", marks=pytest.mark.campaign),
+    ],
+)
 @pytest.mark.parametrize("engine", ["DuckDB", "PostgreSQL"])
 def test_runs_at_once_evaluate_each_model_once_and_all_succeed(
     tmp_path: Path,
@@ -69,6 +80,8 @@ def test_runs_at_once_evaluate_each_model_once_and_all_succeed(
     home = dagster_home(tmp_path / "home", postgres_server.database().dagster_yaml)
     at_once = {"SQLMESH_AUTOMATION_MAX_CONCURRENT_EXECUTIONS": str(runs)}
 
+    barrier = tmp_path / "barrier"
+    barrier.mkdir()
     with ExitStack() as stack:
         launches = [
             stack.enter_context(
@@ -77,12 +90,16 @@ def test_runs_at_once_evaluate_each_model_once_and_all_succeed(
                     home,
                     "in_process",
                     at=NEXT_DAY,
+                    barrier=barrier,
                     select=SELECTIONS[selection](number),
                     variables=at_once,
                 )
             )
             for number in range(runs)
         ]
+        while len(list(barrier.iterdir())) < runs:
+            time.sleep(0.01)
+        (barrier / "open").touch()
         done = [launch.finish() for launch in launches]
         for launch, run in zip(launches, done, strict=True):
             assert run.success, launch.told()

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ class Launch:
         executor: One of :data:`EXECUTORS`.
         at: The moment for which it is done; the wall clock's when not given.
         select: What it runs, as Dagster's asset selection.
+        barrier: Folder whose file ``open`` it waits for before it begins its run.
         again: Id of a run that it executes again, from its failure.
         retries: How often a step that fails is tried again.
         variables: Further environment variables.
@@ -123,16 +125,18 @@ class Launch:
     executor: str = "multiprocess_2"
     at: datetime | None = None
     select: str = "*"
+    barrier: Path | None = None
     again: str | None = None
     retries: int = 0
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Launch:
         self.instance = dg.DagsterInstance.from_config(str(self.home))
-        launch_id = uuid.uuid4().hex
-        self.output = self.home / f"output-{launch_id}.log"
+        self._launch_id = uuid.uuid4().hex
+        self.output = self.home / f"output-{self._launch_id}.log"
         arguments = {
-            "ID": launch_id,
+            "ID": self._launch_id,
+            "BARRIER": str(self.barrier or ""),
             "RETRIES": str(self.retries),
             "EXECUTOR": self.executor,
             "SELECT": self.select,
@@ -160,16 +164,22 @@ class Launch:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        mine = dg.RunsFilter(tags={LAUNCH_TAG: launch_id})
-        while not (runs := self.instance.get_runs(mine)):
-            assert self.process.poll() is None, self.output.read_text()
-            time.sleep(0.05)
-        self.run_id = runs[0].run_id
+        if self.barrier is None:
+            assert self.run_id
         return self
 
     def __exit__(self, *error: object) -> None:
         self.kill_all()
         self.instance.dispose()
+
+    @cached_property
+    def run_id(self) -> str:
+        """Its run's id; waits until there is a run."""
+        mine = dg.RunsFilter(tags={LAUNCH_TAG: self._launch_id})
+        while not (runs := self.instance.get_runs(mine)):
+            assert self.process.poll() is None, self.output.read_text()
+            time.sleep(0.05)
+        return runs[0].run_id
 
     @property
     def run(self) -> Run:

@@ -4,6 +4,8 @@ Told by ``LAUNCH_…`` variables, because each step's process loads it anew.
 """
 
 import os
+import time
+from pathlib import Path
 
 import dagster as dg
 
@@ -40,6 +42,10 @@ def launched() -> dg.JobDefinition:
 
 if __name__ == "__main__":
     parent = os.environ["LAUNCH_AGAIN"]
+    if barrier := os.environ["LAUNCH_BARRIER"]:
+        Path(barrier, os.environ["LAUNCH_ID"]).touch()
+        while not Path(barrier, "open").exists():
+            time.sleep(0.01)
     with dg.DagsterInstance.get() as instance:
         dg.execute_job(
             dg.reconstructable(launched),
