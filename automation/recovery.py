@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.event_log import SqlEventLogStorage
 
 from ..assets.history import History
 from ..assets.ledger import read_history
@@ -95,8 +96,23 @@ class Recovery:
             if made is not None and made.timestamp >= began:
                 found.pop(asset.asset_entry.asset_key)
         for key, outcome in found.items():
-            report_runless(instance, key, outcome, run_id)
-            yield f"{outcome.name} was evaluated by run {run_id}, whose step could not report it"
+            if not _reported(instance, key, began):
+                report_runless(instance, key, outcome, run_id)
+                yield f"{outcome.name} was evaluated by run {run_id}, whose step could not say so"
+
+
+def _reported(instance: dg.DagsterInstance, key: dg.AssetKey, began: float) -> bool:
+    """Whether the log has a materialization since then that the asset itself does not name.
+
+    Dagster on PostgreSQL stores a materialization and, in a transaction of its own, that it is
+    the asset's last. A process may be killed in between: the second is made up for here.
+    """
+    since = dg.AssetRecordsFilter(asset_key=key, after_timestamp=began)
+    records = instance.fetch_materializations(since, limit=1).records
+    storage = instance.event_log_storage
+    if records and isinstance(storage, SqlEventLogStorage):
+        storage.store_asset_event(records[0].event_log_entry, records[0].storage_id)
+    return bool(records)
 
 
 def _evaluated(history: History, recorded: Recorded) -> Iterator[Outcome]:

@@ -149,6 +149,42 @@ def test_what_sqlmesh_recorded_and_the_ledger_did_not_is_reported_too(killed: Ki
     assert end <= datetime.now(UTC).isoformat()
 
 
+def test_what_is_in_the_log_and_not_yet_the_assets_last_is_made_so_and_not_reported_twice(
+    killed: Killed,
+) -> None:
+    """As if it had been killed between the two transactions in which PostgreSQL stores it."""
+    import sqlalchemy as db
+    from dagster._core.storage.event_log.schema import AssetKeyTable as Assets
+    from dagster._core.utils import make_new_run_id
+    from dagster_shared.serdes import deserialize_value, serialize_value
+
+    fail(killed)
+    instance = killed.automation.instance
+    first = dg.AssetKey(["slow", "first"])
+
+    def last() -> float:
+        (record,) = instance.get_asset_records([first])
+        assert record.asset_entry.last_materialization is not None
+        return record.asset_entry.last_materialization.timestamp
+
+    reported = last()
+    row = Assets.c.asset_key == first.to_string()
+    with instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+        ((text,),) = connection.execute(db.select(Assets.c.last_materialization).where(row))
+        newest = deserialize_value(text, dg.EventLogRecord)
+        before = newest.event_log_entry._replace(
+            timestamp=reported - 3600, run_id=make_new_run_id()
+        )
+        older = serialize_value(newest._replace(event_log_entry=before))
+        connection.execute(db.update(Assets).where(row).values(last_materialization=older))
+    assert last() == reported - 3600
+
+    killed.tick()
+
+    assert runless(instance, "slow/first") == []
+    assert last() == reported
+
+
 def test_a_tick_by_hand_whose_process_is_gone_no_longer_holds_its_models(killed: Killed) -> None:
     """Dagster looks after the runs that it launches; nobody does after those of the CLI."""
     instance = killed.automation.instance

@@ -121,6 +121,7 @@ class Campaign:
             assert shop.query(f"SELECT count(*) FROM {name}") == [(len(rows),)], (number, name)
         assert shop.tables() == twin.tables(), number
         assert intervals(shop.project) == intervals(twin.project), number
-        assert disagreements(instance, shop, PLANNED_AT) == [], number
+        wrong = disagreements(instance, shop, PLANNED_AT)
+        assert not wrong, (number, wrong)
         if shop.database is not None:
             assert shop.database.locks() == 0, number
