@@ -51,8 +51,9 @@ format: install  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## Measure definitions and ticks at 1000 models
+bench: install  ## Measure definitions and ticks at 1000 models, and steps in processes of their own
 	$(BIN)/python benchmarks/load_and_tick.py
+	$(BIN)/python benchmarks/followers.py
 
 clean:  ## Remove the demo and caches, keep the virtual environment
 	rm -rf $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

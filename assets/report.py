@@ -126,12 +126,12 @@ def report_runless(
 
 def is_reported(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> bool:
     """Whether an asset's last materialization is a run's, by a step of it or without one."""
-    event = instance.get_latest_materialization_event(key)
-    if event is None:
-        return False
-    made = event.asset_materialization
-    said = made.metadata.get(_RUN_ID) if made is not None else None
-    return run_id in {event.run_id, said.value if said is not None else None}
+    # From the log: what the asset itself names as its last is stored later (see Recovery).
+    for record in instance.fetch_materializations(key, limit=1).records:
+        made = record.asset_materialization
+        said = made.metadata.get(_RUN_ID) if made is not None else None
+        return run_id in {record.event_log_entry.run_id, said.value if said is not None else None}
+    return False
 
 
 def _checks(
