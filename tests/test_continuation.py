@@ -10,6 +10,7 @@ from support.agreement import disagreements, tick_until_idle
 from support.executors import Launch, dagster_home, executions
 from support.outcome_helpers import runless
 from support.postgres import Database, Server
+from support.projects import plan
 from support.ticks import Automation, Run
 from support.warehouse import NEXT_DAY, PLANNED_AT, Warehouse, sleeping, warehouse
 
@@ -139,3 +140,27 @@ def test_upstream_models_that_miss_intervals_come_along_unless_that_is_off(
     assert [each.metadata["sqlmesh/run_id"].value for each in made] == [run.run_id] * auto_upstream
     until = NEXT_DAY if auto_upstream else PLANNED_AT
     assert shop.intervals()["shop.events"][-1][1] == until.isoformat()
+
+
+def test_a_plan_that_changes_the_environment_in_the_middle_of_a_run_is_followed(
+    tmp_path: Path, database: Database
+) -> None:
+    shop = warehouse(tmp_path / "project", database, models=SLOW, tasks=1)
+    home = dagster_home(tmp_path / "home")
+    gate = shop.project / "gate" / "slow.two"
+    gate.mkdir(parents=True)
+    with Launch(shop.project, home, "in_process", at=NEXT_DAY) as launch:
+        launch.wait_for((gate / "reached").exists)
+        changed = SLOW["models/last.py"].replace('"x": [1]', '"x": [2]')
+        assert changed != SLOW["models/last.py"]
+        (shop.project / "models" / "last.py").write_text(changed)
+        plan(shop.project, PLANNED_AT)
+        (gate / "open").touch()
+        run = launch.finish()
+
+        assert run.success, launch.told()
+        told = "A plan changed the environment: SQLMesh begins anew with what is left"
+        assert told in [event.message for event in run.events(T.ENGINE_EVENT)]
+        assert set(statuses(run).values()) == {"executed"}
+        assert shop.query("SELECT x FROM slow.last") == [(2,)]
+        assert disagreements(launch.instance, shop, PLANNED_AT) == []

@@ -47,8 +47,16 @@ class Row:
     models: set[str] = field(default_factory=lambda: {node.fqn for node in NODES})
 
 
-def failed(model_at: datetime, why: str = "failed") -> Attempt:
-    return Attempt("run-1", model_at, model_at, why)
+MINUTE = timedelta(minutes=1)
+
+
+def failed(model_at: datetime, why: str = "failed", unevaluated: int = 0) -> Attempt:
+    return Attempt("run-1", model_at, model_at, why, unevaluated)
+
+
+def not_tried(row: int, since: timedelta) -> dict[str, Attempt]:
+    """So many runs in a row that ended before they tried it, the last of them so long ago."""
+    return {"daily": failed(AT - since, "not evaluated", row)}
 
 
 ROWS = [
@@ -143,6 +151,32 @@ ROWS = [
         held={"orders": "only its lookback is ready: signal x holds it"},
     ),
     Row("a daily model does not wait for a weekly one", {"report": DUE}, {"report"}),
+    Row(
+        "a model that a run did not even try is requested again at once",
+        {"daily": DUE},
+        {"daily"},
+        failures=not_tried(1, since=timedelta(seconds=1)),
+    ),
+    Row(
+        "the second time it waits a minute",
+        {"daily": DUE},
+        set(),
+        held={"daily": "not evaluated in run run-1; tried again at 2026-11-24 00:01 UTC"},
+        failures=not_tried(2, since=timedelta(seconds=30)),
+    ),
+    Row("and no longer", {"daily": DUE}, {"daily"}, failures=not_tried(2, since=MINUTE)),
+    Row(
+        "then twice as long each time",
+        {"daily": DUE},
+        {"daily"},
+        failures=not_tried(5, since=8 * MINUTE),
+    ),
+    Row(
+        "up to an hour, and never longer than until its next cron tick",
+        {"daily": DUE},
+        {"daily"},
+        failures=not_tried(10, since=HOUR),
+    ),
 ]
 
 
