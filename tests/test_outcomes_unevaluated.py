@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from support import counting
+from support.executors import Launch, dagster_home, executions
 from support.outcome_helpers import (
     FIVE_PAST,
     HOUR,
@@ -19,11 +19,11 @@ from support.outcome_helpers import (
     Count,
     Recorded,
     T,
-    Worker,
     audit_step,
     data_version,
     day,
     failure,
+    held_project,
     intervals,
     recorded,
     runless,
@@ -205,28 +205,6 @@ def test_a_model_that_no_plan_has_applied_fails_and_asks_for_a_plan(
 
 # Cancelled
 
-LONG_AGO = datetime(2024, 1, 2, tzinfo=UTC)
-"""The worker's run is one of now, whenever that is."""
-
-FULL = "MODEL (name slow.{name}, kind FULL, cron '@daily'); SELECT {columns}"
-HELD = """\
-import time
-from pathlib import Path
-
-import pandas as pd
-from sqlmesh import model
-
-
-@model("slow.held", kind="FULL", cron="@daily", columns={{"x": "int"}}, depends_on={{"slow.first"}})
-def execute(context, start, end, execution_time, **kwargs):
-    gate = Path("{gate}")
-    if gate.exists():
-        (gate / "reached").touch()
-        while not (gate / "open").exists():
-            time.sleep(0.05)
-    return pd.DataFrame({{"x": [1]}})
-"""
-
 
 @dataclass
 class Terminated:
@@ -249,33 +227,25 @@ class Terminated:
 
 @pytest.fixture(scope="module")
 def terminated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminated]:
-    """``first``; then ``held`` and beside it ``quick``; behind ``held``, ``after`` and ``last``."""
     folder = tmp_path_factory.mktemp("terminated")
     gate = folder / "gate"
-    files = {
-        "models/first.sql": FULL.format(name="first", columns="1 AS x"),
-        "models/held.py": HELD.format(gate=gate),
-        "models/quick.sql": FULL.format(name="quick", columns="x FROM slow.first"),
-        "models/after.sql": FULL.format(name="after", columns="x FROM slow.held"),
-        "models/last.sql": FULL.format(name="last", columns="x FROM slow.after"),
-    }
-    project = small_project(folder / "small", files, at=LONG_AGO, tasks=2)
+    project = held_project(folder / "small", gate)
     before = intervals(project)
-    gate.mkdir()
-    with Worker(project, folder / "home") as worker:
-        worker.wait_for((gate / "reached").exists)
-        worker.wait_for(lambda: "slow.quick" in worker.run.by_name())
-        worker.wait_for(lambda: recorded(worker.run, "slow/held").step == "started")
-        worker.terminate()
-        worker.wait_for(lambda: recorded(worker.run, "slow/held").step == "failure")
+    home = dagster_home(folder / "home")
+    with Launch(project, home, "in_process") as launch:
+        launch.wait_for((gate / "reached").exists)
+        launch.wait_for(lambda: "slow.quick" in launch.run.by_name())
+        launch.wait_for(lambda: recorded(launch.run, "slow/held").step == "started")
+        launch.terminate()
+        launch.wait_for(lambda: recorded(launch.run, "slow/held").step == "failure")
         # SQLMesh has no way to stop what it is evaluating: that comes to its end.
         (gate / "open").touch()
-        leftover = worker.leftover_processes
+        leftover = launch.leftover_processes
         yield Terminated(
-            worker.run,
-            worker.status,
+            launch.run,
+            launch.status,
             {name for name, found in intervals(project).items() if found != before[name]},
-            counting.count(worker.executions),
+            executions(home),
             leftover,
         )
 

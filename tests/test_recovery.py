@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,32 +12,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from support.outcome_helpers import Worker, day, recorded, runless, small_project
+from support.executors import Launch, dagster_home
+from support.outcome_helpers import day, held_project, recorded, runless
 from support.schema import invoke
 from support.ticks import Automation
 
 from dagster_sqlmesh_automation.automation.recovery import PROCESS_TAG, end_dead_runs
 from dagster_sqlmesh_automation.automation.sensor import SqlmeshAutomationSensor
-
-LONG_AGO = datetime(2024, 1, 2, tzinfo=UTC)
-FULL = "MODEL (name slow.{name}, kind FULL, cron '@daily'); SELECT {columns}"
-HELD = """\
-import time
-from pathlib import Path
-
-import pandas as pd
-from sqlmesh import model
-
-
-@model("slow.held", kind="FULL", cron="@daily", columns={{"x": "int"}}, depends_on={{"slow.first"}})
-def execute(context, start, end, execution_time, **kwargs):
-    gate = Path("{gate}")
-    if gate.exists():
-        (gate / "reached").touch()
-        while not (gate / "open").exists():
-            time.sleep(0.05)
-    return pd.DataFrame({{"x": [1]}})
-"""
 
 
 @dataclass
@@ -71,22 +51,14 @@ class Killed:
 @pytest.fixture
 def killed(tmp_path: Path) -> Iterator[Killed]:
     gate = tmp_path / "gate"
-    files = {
-        "models/first.sql": FULL.format(name="first", columns="1 AS x"),
-        "models/held.py": HELD.format(gate=gate),
-        "models/quick.sql": FULL.format(name="quick", columns="x FROM slow.first"),
-        "models/after.sql": FULL.format(name="after", columns="x FROM slow.held"),
-    }
-    project = small_project(tmp_path / "small", files, at=LONG_AGO, tasks=2)
-    gate.mkdir()
-    with Worker(project, tmp_path / "home") as worker:
-        worker.wait_for((gate / "reached").exists)
-        worker.wait_for(lambda: "slow.quick" in worker.run.by_name())
-        worker.wait_for(lambda: recorded(worker.run, "slow/first").step == "success")
-        os.killpg(worker.process.pid, signal.SIGKILL)
-        worker.process.wait()
+    project = held_project(tmp_path / "small", gate)
+    with Launch(project, dagster_home(tmp_path / "home"), "in_process") as launch:
+        launch.wait_for((gate / "reached").exists)
+        launch.wait_for(lambda: "slow.quick" in launch.run.by_name())
+        launch.wait_for(lambda: recorded(launch.run, "slow/first").step == "success")
+        launch.kill_all()
         (gate / "open").touch()
-        yield Killed(Automation.of(project, worker.instance), worker.run.run_id)
+        yield Killed(Automation.of(project, launch.instance), launch.run.run_id)
 
 
 def fail(killed: Killed) -> None:
@@ -110,11 +82,11 @@ def test_the_next_tick_reports_what_was_evaluated_and_requests_the_rest(killed: 
     instance = killed.automation.instance
     requested, _, _ = killed.tick()
 
-    assert requested == {"slow/held", "slow/after"}
+    assert requested == {"slow/held", "slow/after", "slow/last"}
     (quick,) = runless(instance, "slow/quick")
     assert quick.metadata["sqlmesh/run_id"].value == killed.run_id
     assert quick.metadata["sqlmesh/outcome"].value == "executed"
-    for asset in ("slow/first", "slow/held", "slow/after"):
+    for asset in ("slow/first", "slow/held", "slow/after", "slow/last"):
         assert runless(instance, asset) == []
 
 
@@ -141,7 +113,7 @@ def test_what_sqlmesh_recorded_and_the_ledger_did_not_is_reported_too(killed: Ki
 
     requested, _, _ = killed.tick()
 
-    assert requested == {"slow/held", "slow/after"}
+    assert requested == {"slow/held", "slow/after", "slow/last"}
     (made,) = runless(instance, "slow/quick")
     assert made.metadata["sqlmesh/outcome"].value == "executed"
     ((start, end),) = made.metadata["sqlmesh/intervals"].value  # type: ignore[misc]
@@ -199,7 +171,7 @@ def test_a_tick_by_hand_whose_process_is_gone_no_longer_holds_its_models(killed:
     assert run is not None
     assert run.status is dg.DagsterRunStatus.FAILURE
     assert [killed.run_id in line for line in lines] == [True]
-    assert requested == {"slow/held", "slow/after"}
+    assert requested == {"slow/held", "slow/after", "slow/last"}
 
 
 def test_a_run_of_the_cli_bears_its_process_and_is_ended_by_nobody_else(

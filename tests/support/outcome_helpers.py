@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,10 +11,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 
-from dagster_sqlmesh_automation.assets.ledger import read_history
-from dagster_sqlmesh_automation.config.settings import PREFIX
-
-from . import counting, projects
+from . import projects
 from .ticks import Automation, Run
 
 T = dg.DagsterEventType
@@ -34,11 +26,6 @@ RAW_DAYS = """
 CREATE TABLE raw.days AS SELECT day::DATE AS day, '' AS state
 FROM GENERATE_SERIES(DATE '2026-10-01', DATE '2026-10-31', INTERVAL 1 DAY) AS days (day)
 """
-
-PATIENCE_SECONDS = 120
-"""After this long an event that a test waits for is not going to happen."""
-
-DEFINITIONS = "dagster_sqlmesh_automation.definitions"
 
 CONFIG = """\
 gateways:
@@ -181,6 +168,47 @@ def small_project(
     return folder
 
 
+LONG_AGO = datetime(2024, 1, 2, tzinfo=UTC)
+"""Whenever now is, models that were evaluated up to then are due."""
+
+_FULL = "MODEL (name slow.{name}, kind FULL, cron '@daily'); SELECT {columns}"
+_HELD = """\
+import time
+from pathlib import Path
+
+import pandas as pd
+from sqlmesh import model
+
+
+@model("slow.held", kind="FULL", cron="@daily", columns={{"x": "int"}}, depends_on={{"slow.first"}})
+def execute(context, start, end, execution_time, **kwargs):
+    gate = Path("{gate}")
+    if gate.exists():
+        (gate / "reached").touch()
+        while not (gate / "open").exists():
+            time.sleep(0.05)
+    return pd.DataFrame({{"x": [1]}})
+"""
+
+
+def held_project(folder: Path, gate: Path) -> Path:
+    """A project whose model ``held`` waits at a gate, which is a folder.
+
+    Before it comes ``first``, beside it ``quick``, behind it ``after`` and then ``last``. While
+    there is a gate it makes ``reached`` in it, and waits for ``open``.
+    """
+    files = {
+        "models/first.sql": _FULL.format(name="first", columns="1 AS x"),
+        "models/held.py": _HELD.format(gate=gate),
+        "models/quick.sql": _FULL.format(name="quick", columns="x FROM slow.first"),
+        "models/after.sql": _FULL.format(name="after", columns="x FROM slow.held"),
+        "models/last.sql": _FULL.format(name="last", columns="x FROM slow.after"),
+    }
+    project = small_project(folder, files, at=LONG_AGO, tasks=2)
+    gate.mkdir()
+    return project
+
+
 def intervals(project: Path) -> dict[str, list[list[str]]]:
     """What SQLMesh's state holds as evaluated, by the model's name, as metadata spells it."""
 
@@ -200,88 +228,3 @@ def intervals(project: Path) -> dict[str, list[list[str]]]:
 
 def _iso(timestamp_ms: int) -> str:
     return datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC).isoformat()
-
-
-@dataclass
-class Worker:
-    """``dagster asset materialize`` of a whole project, in a process group of its own.
-
-    Attributes:
-        home: Its ``DAGSTER_HOME``; made for it.
-    """
-
-    project: Path
-    home: Path
-
-    def __enter__(self) -> Worker:
-        self.home.mkdir()
-        (self.home / "dagster.yaml").touch()
-        self.executions = self.home / "executions.log"
-        self.instance = dg.DagsterInstance.from_config(str(self.home))
-        self.output = (self.home / "output.log").open("w+")
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                *f"dagster asset materialize -m {DEFINITIONS} --select *".split(),
-            ],
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith(PREFIX)},
-                "DAGSTER_HOME": str(self.home),
-                "SQLMESH_AUTOMATION_PROJECT": str(self.project),
-                counting.LOG_VARIABLE: str(self.executions),
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, [str(counting.HOOK), os.environ.get("PYTHONPATH")])
-                ),
-            },
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.output.close()
-        self.instance.dispose()
-
-    @property
-    def run(self) -> Run:
-        """Its run, as the instance on disk has it now."""
-        (run,) = self.instance.get_runs()
-        outcomes = read_history(self.instance, run.run_id).outcomes
-        return Run(self.instance, run.run_id, run.is_success, outcomes)
-
-    @property
-    def status(self) -> dg.DagsterRunStatus:
-        """Its run's status."""
-        (run,) = self.instance.get_runs()
-        return run.status
-
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Returns once something has come about, and fails where it no longer can."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            ended = self.process.poll() is not None
-            if (ended and not condition()) or time.monotonic() > deadline:
-                self.output.seek(0)
-                raise AssertionError(f"It never came about. The run said:\n{self.output.read()}")
-            time.sleep(0.05)
-
-    def terminate(self) -> None:
-        """What a run launcher does when a person terminates the run in the UI."""
-        (run,) = self.instance.get_runs()
-        self.instance.report_run_canceling(run)
-        self.process.send_signal(signal.SIGINT)
-
-    @property
-    def leftover_processes(self) -> bool:
-        """Whether anything that it started is still there, once it has ended itself."""
-        self.process.wait(PATIENCE_SECONDS)
-        try:
-            os.killpg(self.process.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
