@@ -95,10 +95,15 @@ def subprocess_executor(context: dg.InitExecutorContext) -> StepDelegatingExecut
     )
 
 
+# A new interpreter for each step takes seconds; the others take them.
+_FORKED = {"forkserver": {"preload_modules": ["dagster", "dagster_sqlmesh_automation"]}}
+
 EXECUTORS: Mapping[str, Any] = {
     "in_process": dg.in_process_executor,
     "multiprocess_1": dg.multiprocess_executor.configured({"max_concurrent": 1}),
-    "multiprocess_2": dg.multiprocess_executor.configured({"max_concurrent": 2}),
+    "multiprocess_2": dg.multiprocess_executor.configured(
+        {"max_concurrent": 2, "start_method": _FORKED}
+    ),
     "multiprocess_4": dg.multiprocess_executor.configured({"max_concurrent": 4}),
     "subprocess": subprocess_executor,
 }
