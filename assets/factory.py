@@ -13,49 +13,38 @@ from typing import Any
 import dagster as dg
 
 from ..config.settings import AutomationSettings
-from .manifest import Manifest
 from .report import audit_result, report
 from .shared import SharedExecution
 from .specs import (
     AssetIndex,
     AuditSpecs,
+    Blueprint,
     Conditions,
     ModelSpecs,
     audit_specs,
     model_specs,
     unexecuted_specs,
 )
-from .translator import SQLMeshTranslator
+
+PRIORITY_TAG = "dagster/priority"
 
 AssetLike = dg.AssetsDefinition | dg.AssetSpec | dg.AssetChecksDefinition
 
 
-def build_assets(
-    manifest: Manifest,
-    settings: AutomationSettings,
-    translator: SQLMeshTranslator,
-    index: AssetIndex,
-    conditions: Conditions,
-) -> list[AssetLike]:
+def build_assets(blueprint: Blueprint, conditions: Conditions) -> list[AssetLike]:
     """The assets and checks of a SQLMesh environment.
 
     They ask for the shared execution as a resource under :func:`execution_key`.
 
     Args:
-        manifest: The project's facts.
-        settings: The environment.
-        translator: How models look as assets.
-        index: Which asset or op stands for which model.
+        blueprint: What they are made from.
         conditions: The default automation condition of each.
     """
-    resource = execution_key(settings)
+    resource = execution_key(blueprint.settings)
     return [
-        *(
-            _model_asset(specs, resource)
-            for specs in model_specs(manifest, settings, translator, index, conditions)
-        ),
-        *(_standalone_audit(specs, resource) for specs in audit_specs(manifest, index, conditions)),
-        *unexecuted_specs(manifest, settings, translator, index),
+        *(_model_asset(specs, resource) for specs in model_specs(blueprint, conditions)),
+        *(_standalone_audit(specs, resource) for specs in audit_specs(blueprint, conditions)),
+        *unexecuted_specs(blueprint),
     ]
 
 
@@ -74,6 +63,7 @@ def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
         can_subset=True,
         required_resource_keys={resource},
         retry_policy=specs.retry_policy,
+        op_tags={} if specs.priority is None else {PRIORITY_TAG: str(specs.priority)},
     )
     def model_step(context):  # type: ignore[no-untyped-def]
         if not context.selected_asset_keys:

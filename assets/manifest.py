@@ -20,8 +20,12 @@ from typing import Any
 from ..config.settings import AutomationSettings
 from .fingerprint import project_fingerprint
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file's layout. A file with another one is rebuilt."""
+
+LEASED_ENGINES = frozenset({"duckdb", "postgres", "gcp_postgres", "mysql"})
+"""SQLMesh's names of the engines on which a state gives runs a lease: DuckDB, whose file one
+process opens at a time, and those with locks that belong to a session."""
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +117,7 @@ class Manifest:
         fingerprint: Digest of all that it was made from.
         gateway: Name of the gateway that it was made for.
         engine: SQLMesh's name of the gateway's connection type, such as ``duckdb``.
+        state_engine: The same of the connection to SQLMesh's state.
         models: In topological order, external ones included.
         standalone_audits: Audits without a model of their own.
     """
@@ -120,8 +125,14 @@ class Manifest:
     fingerprint: str
     gateway: str
     engine: str
+    state_engine: str
     models: tuple[ManifestModel, ...]
     standalone_audits: tuple[ManifestStandaloneAudit, ...]
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether runs of the same models wait for each other, whoever launches them."""
+        return self.state_engine in LEASED_ENGINES
 
     @cached_property
     def by_fqn(self) -> Mapping[str, ManifestModel]:

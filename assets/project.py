@@ -172,6 +172,7 @@ def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:
             fingerprint=fingerprint,
             gateway=context.selected_gateway,
             engine=context.connection_config.type_,
+            state_engine=context._state_connection_config.type_,
             models=tuple(models),
             standalone_audits=tuple(audits),
         )

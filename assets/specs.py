@@ -13,16 +13,59 @@ from ..config.errors import DuplicateAssetKey
 from ..config.settings import AutomationSettings
 from .manifest import Manifest, ManifestModel, ManifestStandaloneAudit
 from .naming import identifier, op_name
+from .policy import Policy
 from .translator import SQLMeshTranslator
 
 ENVIRONMENT_TAG = "sqlmesh/environment"
 """Tag on every asset, and on every run that the automation requests."""
+
+PROJECT_TAG = "sqlmesh/project"
+"""Tag like it: the setting ``NAME``, where that is set."""
 
 GATEWAY_TAG = "sqlmesh/gateway"
 """Run tag: the gateway, ``default`` where none is set."""
 
 Conditions = Callable[[ManifestModel | ManifestStandaloneAudit], dg.AutomationCondition[Any] | None]
 """Gives the default automation condition of a model or a standalone audit."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What all assets and checks of an environment are made from.
+
+    Attributes:
+        manifest: The project's facts.
+        settings: The environment.
+        translator: How models look as assets.
+        policies: How each model is automated, by ``fqn``.
+    """
+
+    manifest: Manifest
+    settings: AutomationSettings
+    translator: SQLMeshTranslator
+    policies: Mapping[str, Policy]
+
+    @cached_property
+    def index(self) -> AssetIndex:
+        """Which asset, check or op stands for which model.
+
+        Raises:
+            DuplicateAssetKey: Two models map to one key.
+        """
+        return _index(self)
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What every asset key begins with."""
+        return tuple(filter(None, self.settings.asset_key_prefix.split("/")))
+
+    @cached_property
+    def prefixed(self) -> Mapping[dg.AssetKey, dg.AssetKey]:
+        """Keys of the environment's assets by what the translator calls them."""
+        by_fqn = self.manifest.by_fqn
+        return {
+            self.translator.get_asset_key(by_fqn[fqn]): key for fqn, key in self.index.keys.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -34,6 +77,7 @@ class ModelSpecs:
     asset: dg.AssetSpec
     checks: tuple[dg.AssetCheckSpec, ...]
     retry_policy: dg.RetryPolicy | None
+    priority: int | None
 
 
 @dataclass(frozen=True)
@@ -67,15 +111,12 @@ class AssetIndex:
         return {fqn: op for op, fqn in self.ops.items()}
 
 
-def index_assets(manifest: Manifest, translator: SQLMeshTranslator) -> AssetIndex:
-    """Gives every model its asset key, and every model and standalone audit its op.
-
-    Raises:
-        DuplicateAssetKey: Two models map to one key.
-    """
+def _index(blueprint: Blueprint) -> AssetIndex:
+    """Gives every model its asset key, and every model and standalone audit its op."""
+    manifest = blueprint.manifest
     models: dict[dg.AssetKey, ManifestModel] = {}
     for model in manifest.models:
-        key = translator.get_asset_key(model)
+        key = _key(blueprint, model)
         if key in models:
             raise DuplicateAssetKey(key.to_user_string(), models[key].fqn, model.fqn)
         models[key] = model
@@ -95,7 +136,7 @@ def index_assets(manifest: Manifest, translator: SQLMeshTranslator) -> AssetInde
         ops={
             **{op_name(keys[model.fqn].path): model.fqn for model in manifest.executed},
             **{
-                op_name(["standalone audit", audit.name]): audit.fqn
+                op_name([*blueprint.prefix, "standalone audit", audit.name]): audit.fqn
                 for audit in manifest.standalone_audits
                 if audit.fqn in checks
             },
@@ -104,19 +145,26 @@ def index_assets(manifest: Manifest, translator: SQLMeshTranslator) -> AssetInde
     )
 
 
-def model_specs(
-    manifest: Manifest,
-    settings: AutomationSettings,
-    translator: SQLMeshTranslator,
-    index: AssetIndex,
-    conditions: Conditions,
-) -> list[ModelSpecs]:
+def _key(blueprint: Blueprint, model: ManifestModel) -> dg.AssetKey:
+    """The translator's key below the prefix, but for tables that a user's own asset makes."""
+    key = blueprint.translator.get_asset_key(model)
+    if not blueprint.prefix:
+        return key
+    prefixed = key.with_prefix(blueprint.prefix)
+    if model.is_external:
+        found = blueprint.translator.get_external_asset(model, dg.AssetSpec(prefixed))
+        return key if found is None else found.key
+    return prefixed
+
+
+def model_specs(blueprint: Blueprint, conditions: Conditions) -> list[ModelSpecs]:
     """Specs of the models that SQLMesh evaluates, in topological order."""
+    index, translator = blueprint.index, blueprint.translator
     return [
         ModelSpecs(
             model=model,
             op=index.op_names[model.fqn],
-            asset=_asset(model, manifest, settings, translator, index, conditions),
+            asset=_asset(blueprint, model, conditions),
             checks=tuple(
                 dg.AssetCheckSpec(
                     name=audit.check,
@@ -127,37 +175,35 @@ def model_specs(
                 for audit in model.audits
             ),
             retry_policy=translator.get_retry_policy(model),
+            priority=blueprint.policies[model.fqn].priority,
         )
-        for model in manifest.executed
+        for model in blueprint.manifest.executed
     ]
 
 
-def unexecuted_specs(
-    manifest: Manifest,
-    settings: AutomationSettings,
-    translator: SQLMeshTranslator,
-    index: AssetIndex,
-) -> list[dg.AssetSpec]:
+def unexecuted_specs(blueprint: Blueprint) -> list[dg.AssetSpec]:
     """Specs of what nothing here evaluates: external tables, and embedded models.
 
     SQLMesh inlines an embedded model into what reads it. As an asset that cannot be materialized
     it keeps the lineage whole.
     """
     specs = []
-    for model in manifest.models:
+    for model in blueprint.manifest.models:
         if not model.is_executed:
-            spec = _asset(model, manifest, settings, translator, index, conditions=None)
-            found = translator.get_external_asset(model, spec) if model.is_external else spec
+            found: dg.AssetSpec | None = _asset(blueprint, model, conditions=None)
+            if found is not None and model.is_external:
+                found = blueprint.translator.get_external_asset(model, found)
             if found is not None:
                 specs.append(found)
     return specs
 
 
-def audit_specs(manifest: Manifest, index: AssetIndex, conditions: Conditions) -> list[AuditSpecs]:
+def audit_specs(blueprint: Blueprint, conditions: Conditions) -> list[AuditSpecs]:
     """Specs of the standalone audits.
 
     Each is one step and, as it belongs to no model, a check on every model that it reads.
     """
+    index = blueprint.index
     return [
         AuditSpecs(
             audit=audit,
@@ -176,33 +222,36 @@ def audit_specs(manifest: Manifest, index: AssetIndex, conditions: Conditions) -
                 for check in index.checks[audit.fqn]
             ),
         )
-        for audit in manifest.standalone_audits
+        for audit in blueprint.manifest.standalone_audits
         if audit.fqn in index.checks
     ]
 
 
 def _asset(
-    model: ManifestModel,
-    manifest: Manifest,
-    settings: AutomationSettings,
-    translator: SQLMeshTranslator,
-    index: AssetIndex,
-    conditions: Conditions | None,
+    blueprint: Blueprint, model: ManifestModel, conditions: Conditions | None
 ) -> dg.AssetSpec:
+    translator, manifest = blueprint.translator, blueprint.manifest
     default = conditions(model) if conditions is not None else None
+    policy = blueprint.policies.get(model.fqn)
     return dg.AssetSpec(
-        key=index.keys[model.fqn],
-        deps=translator.get_deps(model, manifest),
+        key=blueprint.index.keys[model.fqn],
+        deps=[blueprint.prefixed.get(key, key) for key in translator.get_deps(model, manifest)],
         description=translator.get_description(model),
         metadata=translator.get_metadata(model),
         # Without this, a step that yields nothing would record a materialization by itself.
         skippable=model.is_executed,
-        group_name=translator.get_group_name(model),
+        group_name=(policy.group if policy else None) or translator.get_group_name(model),
         code_version=translator.get_code_version(model),
         owners=translator.get_owners(model),
-        tags={**translator.get_tags(model), ENVIRONMENT_TAG: settings.environment},
+        tags={**translator.get_tags(model), **location_tags(blueprint.settings)},
         kinds=translator.get_kinds(model, manifest),
         automation_condition=(
             translator.get_automation_condition(model, default) if default is not None else None
         ),
     )
+
+
+def location_tags(settings: AutomationSettings) -> dict[str, str]:
+    """The tags that tell the assets and runs of one environment from those of others."""
+    tags = {ENVIRONMENT_TAG: settings.environment}
+    return {**tags, PROJECT_TAG: settings.name} if settings.name else tags

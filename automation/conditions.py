@@ -12,8 +12,9 @@ import dagster as dg
 from dagster import AutomationContext, AutomationResult
 
 from ..assets.manifest import ManifestModel, ManifestStandaloneAudit
+from ..assets.policy import Policy
 from .decisions import Decision
-from .planner import Planner
+from .planner import LABEL, Planner
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,16 @@ class _Due(_LookUp):
         return decision.is_due, decision.reason if not decision.held else ""
 
 
+class _ScheduleOpen(_LookUp):
+    def _look(self, decision: Decision) -> tuple[bool, str]:
+        return not decision.schedule, decision.schedule
+
+
+class _WithinLimits(_LookUp):
+    def _look(self, decision: Decision) -> tuple[bool, str]:
+        return not decision.limits, decision.limits
+
+
 class _NotInProgress(_LookUp):
     def _look(self, decision: Decision) -> tuple[bool, str]:
         return not decision.in_progress, decision.in_progress
@@ -108,7 +119,7 @@ class _RetryAllowed(_LookUp):
 
 
 def sqlmesh_due(
-    planner: Planner, model: ManifestModel | ManifestStandaloneAudit
+    planner: Planner, model: ManifestModel | ManifestStandaloneAudit, policy: Policy
 ) -> dg.AutomationCondition[Any]:
     """Requested when SQLMesh holds the model due and nothing holds it back.
 
@@ -117,11 +128,15 @@ def sqlmesh_due(
     Args:
         planner: Makes the decisions that the tree looks up.
         model: The model or standalone audit.
+        policy: How it is automated.
     """
-    schedule = " ".join(filter(None, (model.cron, model.cron_tz)))
+    cron = " ".join(filter(None, (model.cron, model.cron_tz)))
+    schedule = "off" if policy.paused else str(policy.schedule or "whenever it is due")
     return (
-        _Due(f"due in SQLMesh ({schedule})", model.fqn, planner)
+        _Due(f"due in SQLMesh ({cron})", model.fqn, planner)
+        & _ScheduleOpen(f"schedule open ({schedule})", model.fqn, planner)
         & _NotInProgress("not in progress", model.fqn, planner)
         & _UpstreamReady("upstream ready", model.fqn, planner)
         & _RetryAllowed("retry allowed", model.fqn, planner)
-    ).with_label("SQLMesh model is due and nothing holds it")
+        & _WithinLimits("within limits", model.fqn, planner)
+    ).with_label(LABEL)

@@ -2,89 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
-from ..assets.outcome import Interval
 from ..config.cron import next_tick
+from .facts import Attempt, Due, Facts, Limits, Node, spoken, spoken_intervals
 
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A model or standalone audit, and what it reads.
-
-    Attributes:
-        fqn: SQLMesh's name of it.
-        name: The name that a person knows it by.
-        parents: ``fqn`` of what it reads, as far as this code location holds it.
-        cron: Cron expression or alias; ``cron_tz`` is its zone, UTC when ``None``.
-        is_audit: Whether it is a standalone audit.
-    """
-
-    fqn: str
-    name: str
-    parents: tuple[str, ...]
-    cron: str
-    cron_tz: str | None = None
-    is_audit: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What SQLMesh would do with one model now.
-
-    Attributes:
-        intervals: What it would evaluate, as contiguous ranges; empty where it waits.
-        waiting: What it waits for although its cron has elapsed, such as a signal.
-        only_lookback: Whether SQLMesh has recorded all of the intervals before and would only
-            repeat them. It does so at every run while a signal holds a newer one back.
-    """
-
-    intervals: tuple[Interval, ...] = ()
-    waiting: str = ""
-    only_lookback: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DueState:
-    """SQLMesh's answer for one moment.
-
-    Attributes:
-        at: The moment, aware.
-        plan_id: The plan that the environment is at.
-        planned_at: When that plan was applied; ``None`` while it is being applied.
-        models: ``fqn`` of everything that the environment holds.
-        due: Of every model whose cron has elapsed, by ``fqn``.
-        next_cron: When each model's cron elapses next, by ``fqn``.
-    """
-
-    at: datetime
-    plan_id: str
-    planned_at: datetime | None
-    models: Set[str]
-    due: Mapping[str, Due]
-    next_cron: Mapping[str, datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """The last run that should have evaluated a model and did not.
-
-    Attributes:
-        run_id: The Dagster run.
-        at: The moment for which the run was done, aware.
-        started: When it started by the clock on the wall, aware; the same but for simulated runs.
-        why: What became of the model, such as ``failed``.
-        unevaluated: How many runs in a row ended without even trying the model, up to this one;
-            0 where it was tried.
-    """
-
-    run_id: str
-    at: datetime
-    started: datetime
-    why: str
-    unevaluated: int = 0
+_SETTING = "SQLMESH_AUTOMATION_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +19,16 @@ class Decision:
 
     Attributes:
         due: What SQLMesh would do; ``None`` where its cron has not elapsed.
-        next_cron: When its cron elapses next, where the environment holds the model.
+        next_cron: When its cron elapses next, where the environment holds the model; in the zone
+            of the settings.
         is_audit: Whether it is a standalone audit and no model.
         is_planned: Whether the environment holds it; not before a plan has added it.
-        in_progress: Why it or something that it reads is being evaluated; empty where not.
-        upstream: Why something that it reads holds it; empty where nothing does.
-        retry: Why its last failure holds it; empty where it does not.
+        schedule: Why its schedule, a pause or the least gap between requests holds it; this and
+            the following are empty where they do not.
+        in_progress: Why a run in progress holds it.
+        upstream: Why something that it reads holds it.
+        retry: Why its last failures hold it.
+        limits: Why this tick's run has no place for it.
     """
 
     model: str
@@ -107,9 +37,11 @@ class Decision:
     next_cron: datetime | None
     is_audit: bool = False
     is_planned: bool = True
+    schedule: str = ""
     in_progress: str = ""
     upstream: str = ""
     retry: str = ""
+    limits: str = ""
 
     @property
     def is_due(self) -> bool:
@@ -119,7 +51,14 @@ class Decision:
     @property
     def held(self) -> str:
         """Why a due model is not requested; empty where it is."""
-        return self.in_progress or self.upstream or self.retry or self.lookback
+        return (
+            self.schedule
+            or self.in_progress
+            or self.upstream
+            or self.retry
+            or self.lookback
+            or self.limits
+        )
 
     @property
     def lookback(self) -> str:
@@ -146,89 +85,192 @@ class Decision:
         return f"held: {self.held}" if self.held else f"due: {spoken_intervals(self.due.intervals)}"
 
 
-def decide(
-    nodes: Sequence[Node],
-    state: DueState,
-    in_progress: Mapping[str, str],
-    failures: Mapping[str, Attempt],
-) -> dict[str, Decision]:
+def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Decision]:
     """Decides for every model of a tick.
 
     A model that is due is requested, unless
 
-    - a run in progress covers it, or something upstream of it;
-    - something upstream of it is due and held: SQLMesh would evaluate that first;
-    - its last run failed, until its next cron tick after that run, or a new plan;
-    - its last runs ended without trying it (a process died, a database was out of reach), for a
-      time that doubles with each one after the first;
+    - it is paused, its schedule has not fired since SQLMesh held it due, or its last request is
+      too recent;
+    - a run in progress covers it, or something upstream or downstream of it;
+    - something upstream of it is due and not requested: SQLMesh would evaluate that first. Not so
+      where its policy is to ignore that;
+    - its last runs failed, as :func:`_retry` has it;
     - nothing but its lookback is ready, which every tick would evaluate again. What reads it is
-      not held by that, as nothing new is missing upstream.
+      not held by that, as nothing new is missing upstream;
+    - as many runs are in progress, or as many models requested, as are allowed.
 
     Args:
         nodes: All models and standalone audits, in topological order.
-        state: What SQLMesh holds due.
-        in_progress: Id of the run that covers a model, by ``fqn``.
-        failures: The last attempt of a model, where that failed, by ``fqn``.
+        facts: What is known.
+        limits: What holds for the tick as a whole.
 
     Returns:
         The decisions by ``fqn``, in the order of the nodes.
     """
+    state, zone = facts.state, ZoneInfo(limits.zone)
     decisions: dict[str, Decision] = {}
     blocked: dict[str, str] = {}
+    below = _upstream_of_runs(nodes, facts.in_progress)
+    full = _full(facts.in_progress, limits)
+    requested = 0
     for node in nodes:
+        waits = node.policy.waits_for_upstream
         upstream = next((blocked[parent] for parent in node.parents if parent in blocked), "")
-        run_id = in_progress.get(node.fqn)
+        run_id, next_cron = facts.in_progress.get(node.fqn), state.next_cron.get(node.fqn)
         decision = Decision(
             model=node.fqn,
             name=node.name,
             due=state.due.get(node.fqn),
-            next_cron=state.next_cron.get(node.fqn),
+            next_cron=next_cron.astimezone(zone) if next_cron else None,
             is_audit=node.is_audit,
             is_planned=node.fqn in state.models,
-            in_progress=f"run {run_id} is evaluating it" if run_id else "",
-            upstream=upstream,
-            retry=_retry(node, state, failures.get(node.fqn)),
+            in_progress=f"run {run_id} is evaluating it" if run_id else below.get(node.fqn, ""),
+            upstream=upstream if waits else "",
         )
+        if decision.is_due:
+            retry, resumed = _retry(node, facts, zone)
+            decision = replace(
+                decision, retry=retry, schedule=_schedule(node, facts, resumed, zone)
+            )
+            if decision.requested:
+                requested += 1
+                if limits.models and requested > limits.models:
+                    full_run = f"this tick's run has its {limits.models} models"
+                    decision = replace(
+                        decision, limits=f"{full_run} ({_SETTING}MAX_MODELS_PER_RUN)"
+                    )
+                elif full:
+                    decision = replace(decision, limits=full)
         decisions[node.fqn] = decision
         if run_id:
             blocked[node.fqn] = f"upstream {node.name} is being evaluated by run {run_id}"
-        elif upstream:
+        elif decision.upstream:
             # Also through a model that is not due itself: SQLMesh evaluates all that misses
             # intervals upstream, however far.
             blocked[node.fqn] = upstream
-        elif decision.is_due and decision.retry:
-            blocked[node.fqn] = f"upstream {node.name} is held: {decision.retry}"
+        elif decision.is_due and not decision.requested and not decision.lookback:
+            blocked[node.fqn] = f"upstream {node.name} is held: {decision.held}"
     return decisions
 
 
-def _retry(node: Node, state: DueState, failure: Attempt | None) -> str:
-    if failure is None:
+def _upstream_of_runs(nodes: Sequence[Node], in_progress: Mapping[str, str]) -> dict[str, str]:
+    """What is upstream of models that a run evaluates: it would change under them."""
+    found: dict[str, str] = {}
+    if not in_progress:
+        return found
+    for node in reversed(nodes):
+        run_id = in_progress.get(node.fqn)
+        why = (
+            f"run {run_id} is evaluating {node.name}, which reads it"
+            if run_id
+            else found.get(node.fqn)
+        )
+        if why:
+            for parent in node.parents:
+                found.setdefault(parent, why)
+    return found
+
+
+def _full(in_progress: Mapping[str, str], limits: Limits) -> str:
+    """Why no further run is requested; empty where one may be."""
+    runs = sorted(set(in_progress.values()))
+    if len(runs) < limits.executions:
         return ""
-    if state.planned_at is not None and state.planned_at > failure.started:
-        return ""
-    again = next_tick(node.cron, failure.at, node.cron_tz)
-    if failure.unevaluated:
-        again = min(again, failure.at + _pause(failure.unevaluated))
+    at_once = f"{limits.executions} at once is the limit"
+    verb = "is" if len(runs) == 1 else "are"
+    return f"run {', '.join(runs)} {verb} in progress, and {at_once}"
+
+
+def _schedule(node: Node, facts: Facts, resumed: datetime | None, zone: ZoneInfo) -> str:
+    """Why a model's schedule, a pause or the least gap holds it; empty where nothing does.
+
+    Args:
+        node: The model, which is due.
+        facts: What is known.
+        resumed: When it starts anew after its last attempt failed, where it has.
+        zone: Zone of the times.
+    """
+    policy, at = node.policy, facts.state.at
+    if node.fqn in facts.unautomated:
+        return "not automated: its asset has no automation condition"
+    if policy.paused:
+        origin = policy.origins.get("paused") or policy.origins.get("schedule")
+        return f"paused by {origin}"
+    last = facts.requested_at.get(node.fqn)
+    if policy.schedule is not None:
+        since = facts.state.due[node.fqn].since or last or facts.state.planned_at or at
+        opens = policy.schedule.opens(max(since, resumed) if resumed else since)
+        if at < opens:
+            return f"its schedule {policy.schedule} fires at {spoken(opens.astimezone(zone))}"
+    if last is not None and at < last + policy.min_gap:
+        until = spoken((last + policy.min_gap).astimezone(zone))
+        return f"at most one request in {policy.min_gap}; not before {until}"
+    return ""
+
+
+def counts(node: Node, planned_at: datetime | None, newest: Attempt, attempt: Attempt) -> bool:
+    """Whether an attempt counts: one after the last plan, in the same row as the newest.
+
+    A row is what lies between two cron ticks of the model: with the next one SQLMesh holds other
+    intervals due.
+    """
+    if planned_at is not None and planned_at > attempt.started:
+        return False
+    return _next_cron(node, attempt) == _next_cron(node, newest)
+
+
+def _next_cron(node: Node, attempt: Attempt) -> datetime:
+    return next_tick(node.cron, attempt.at, node.cron_tz)
+
+
+def _retry(node: Node, facts: Facts, zone: ZoneInfo) -> tuple[str, datetime | None]:
+    """Why a model's failures hold it.
+
+    - One that failed is requested again after a delay, which doubles each time up to a limit,
+      until it has had all its attempts. Then it waits for its next cron tick.
+    - One that was not even tried is requested again at once, then after a minute, two, four, up
+      to an hour.
+    - One whose run a person has cancelled waits for its next cron tick.
+
+    Args:
+        node: The model.
+        facts: What is known.
+        zone: Zone of the times.
+
+    Returns:
+        The reason, empty where nothing holds it; and the cron tick that it waits for or has
+        waited for after its last attempt.
+    """
+    given, state, policy = facts.attempts.get(node.fqn, ()), facts.state, node.policy.retry
+    row = [each for each in given if counts(node, state.planned_at, given[0], each)]
+    if not row:
+        return "", None
+    last, next_cron = row[0], _next_cron(node, row[0])
+    failed = [each for each in row if each.tried]
+    spent = len(failed) >= policy.max_attempts or not last.retried
+    if state.at >= next_cron:
+        return "", next_cron if spent else None
+    if spent:
+        number = f", attempt {len(failed)} of {policy.max_attempts}" if last.retried else ""
+        return (
+            f"{last.why} in run {last.run_id}{number}; "
+            f"tried again at its next cron tick, {spoken(next_cron.astimezone(zone))}"
+        ), next_cron
+    untried = next((n for n, each in enumerate(row) if each.tried), len(row))
+    again, what = last.ended + _pause(untried), "tried again"
+    if failed:
+        delay = min(policy.delay_seconds * 2 ** min(len(failed) - 1, 30), policy.max_delay_seconds)
+        again = max(again, failed[0].ended + timedelta(seconds=delay))
+        what = f"attempt {len(failed) + 1} of {policy.max_attempts}"
     if state.at >= again:
-        return ""
-    return f"{failure.why} in run {failure.run_id}; tried again at {spoken(again)}"
+        return "", None
+    again = min(again, next_cron)
+    return f"{last.why} in run {last.run_id}; {what} at {spoken(again.astimezone(zone))}", None
 
 
-def _pause(unevaluated: int) -> timedelta:
+def _pause(untried: int) -> timedelta:
     """None after the first run, then a minute, two, four, up to an hour."""
-    if unevaluated <= 1:
+    if untried <= 1:
         return timedelta()
-    return min(timedelta(minutes=2 ** min(unevaluated - 2, 10)), timedelta(hours=1))
-
-
-def spoken(moment: datetime) -> str:
-    """A moment as messages show it; seconds only where there are some."""
-    clock = "%H:%M:%S" if moment.second else "%H:%M"
-    return f"{moment:%Y-%m-%d {clock}} {moment.tzname() or 'UTC'}"
-
-
-def spoken_intervals(intervals: Sequence[Interval]) -> str:
-    """Intervals as messages show them: the first few."""
-    shown = [f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC" for start, end in intervals[:3]]
-    more = f" and {len(intervals) - 3} more" if len(intervals) > 3 else ""
-    return ", ".join(shown) + more
+    return min(timedelta(minutes=2 ** min(untried - 2, 10)), timedelta(hours=1))

@@ -9,10 +9,11 @@ import dagster as dg
 
 from ..assets.factory import build_assets, execution_key
 from ..assets.manifest import prepare
+from ..assets.policy import policies
 from ..assets.project import load_manifest
 from ..assets.round import Observer
 from ..assets.shared import shared_execution_resource
-from ..assets.specs import index_assets
+from ..assets.specs import Blueprint
 from ..assets.translator import SQLMeshTranslator
 from ..config.settings import AutomationSettings
 from .conditions import sqlmesh_due
@@ -47,6 +48,7 @@ class Location:
 
     Attributes:
         manifest: The project's facts.
+        policies: How each model is automated, by ``fqn``.
         index: Which asset, check or op stands for which model.
         planner: Makes each tick's plan.
         sensor: The automation sensor.
@@ -62,14 +64,12 @@ class Location:
         translator = translator or SQLMeshTranslator()
         self.settings = settings
         self.manifest = prepare(settings, load_manifest)
-        self.index = index_assets(self.manifest, translator)
-        self.planner = Planner(settings, self.manifest, self.index)
+        self.policies = policies(settings, self.manifest)
+        blueprint = Blueprint(self.manifest, settings, translator, self.policies)
+        self.index = blueprint.index
+        self.planner = Planner(settings, self.manifest, self.index, self.policies)
         assets = build_assets(
-            self.manifest,
-            settings,
-            translator,
-            self.index,
-            conditions=lambda model: sqlmesh_due(self.planner, model),
+            blueprint, lambda model: sqlmesh_due(self.planner, model, self.policies[model.fqn])
         )
         self.sensor = SqlmeshAutomationSensor(settings, self.planner, self.manifest.gateway)
         janitor_job, janitor_schedule = janitor(settings)

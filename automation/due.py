@@ -7,7 +7,7 @@ The same steps that ``Context.run`` takes before it evaluates, on the state as i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -30,7 +30,8 @@ from ..assets.outcome import Interval
 from ..assets.project import SQLMESH_LOCK, duckdb_files, open_context
 from ..assets.recorder import moment
 from ..config.settings import AutomationSettings
-from .decisions import Due, DueState
+from .facts import Due, DueState
+from .intervals import Range, due_since, first_outside, joined
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -40,17 +41,17 @@ LEASE_SECONDS = 1.0
 """How long a tick waits for an execution that holds the DuckDB database."""
 
 
-_IDLE = timedelta(minutes=5)
+_LONGEST = timedelta(minutes=5)
 """How long an answer is reused at most: near a change of daylight saving time SQLMesh's crons with
 a time zone may elapse at another moment than it predicts."""
 
 
 @dataclass(frozen=True)
-class _Idle:
-    """The answer that nothing is due, and how long it stays true.
+class _Answer:
+    """What is due, and how long that stays true.
 
     Attributes:
-        state: The answer.
+        state: What is due.
         written: What SQLMesh's state held then, as :func:`_written` tells it.
         until: When a cron can change the answer.
     """
@@ -60,7 +61,7 @@ class _Idle:
     until: datetime
 
     def holds(self, written: tuple[Any, ...], at: datetime) -> bool:
-        """Whether nothing can have become due."""
+        """Whether nothing else can have become due."""
         return written == self.written and self.state.at <= at < self.until
 
 
@@ -80,7 +81,7 @@ class DueReader:
         self._context: Context | None = None
         self._plan_id: str | None = None
         self._snapshots: dict[Any, Snapshot] = {}
-        self._idle: _Idle | None = None
+        self._answer: _Answer | None = None
 
     def read(self, at: datetime) -> DueState:
         """What SQLMesh would evaluate at a moment, past or future.
@@ -97,12 +98,12 @@ class DueReader:
         with self._lock, self._opened() as context, SQLMESH_LOCK:
             environment = read_environment(context, self._settings)
             written = _written(context, environment)
-            if self._idle is None or not self._idle.holds(written, at):
-                self._idle = None
+            if self._answer is None or not self._answer.holds(written, at):
+                self._answer = None
                 state = self._read(context, environment, at)
-                self._idle = self._idle_from(state, written)
+                self._answer = _Answer(state, written, self._changes_at(state))
                 return state
-            return replace(self._idle.state, at=at)
+            return replace(self._answer.state, at=at)
 
     def _read(self, context: Context, environment: Environment, at: datetime) -> DueState:
         self._refresh(context, environment)
@@ -115,13 +116,15 @@ class DueReader:
             next_cron=self._next_cron(at),
         )
 
-    def _idle_from(self, state: DueState, written: tuple[Any, ...]) -> _Idle | None:
-        models = [snapshot.model for snapshot in self._snapshots.values() if snapshot.is_model]
-        # These may become due without a cron.
-        if state.due or any(m.allow_partials or m.auto_restatement_cron for m in models):
-            return None
-        until = min(state.next_cron.values(), default=state.at)
-        return _Idle(state, written, min(until, state.at + _IDLE))
+    def _changes_at(self, state: DueState) -> datetime:
+        """When the answer may change without anything that SQLMesh writes."""
+        models = [snapshot for snapshot in self._snapshots.values() if snapshot.is_model]
+        asked = any(each.model.signals for each in models if each.name in state.due)
+        if asked or any(each.model.allow_partials for each in models):
+            return state.at
+        restated = [restated_at(each) for each in models if each.model.auto_restatement_cron]
+        moments = [*state.next_cron.values(), *restated, state.at + _LONGEST]
+        return min(moments)
 
     def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
         """A model's snapshot and its intervals, as of the last :meth:`read`; by ``fqn``."""
@@ -170,6 +173,11 @@ class DueReader:
             else DeployabilityIndex.create(snapshots.values())
         )
         console = SignalConsole()
+        before = {
+            snapshot.name: (list(snapshot.intervals), restated_at(snapshot))
+            for snapshot in snapshots.values()
+            if prod and snapshot.is_model and snapshot.model.auto_restatement_cron
+        }
         with _unchanged(snapshots):
             if prod:  # as Context.run, which enables auto restatements for prod alone
                 apply_auto_restatements(snapshots, at)
@@ -198,7 +206,14 @@ class DueReader:
             }
         reasons = unready_reasons(console.holding, scheduler.snapshots)
         return {
-            snapshot.name: _due(intervals, recorded[snapshot.name], reasons.get(snapshot.name, ""))
+            snapshot.name: _due(
+                snapshot,
+                intervals,
+                recorded[snapshot.name],
+                reasons.get(snapshot.name, ""),
+                at,
+                *before.get(snapshot.name, ((), None)),
+            )
             for snapshot, intervals in batches.items()
         }
 
@@ -249,25 +264,35 @@ def _unchanged(snapshots: dict[Any, Snapshot]) -> Iterator[None]:
             snapshot.next_auto_restatement_ts = restated
 
 
-def _due(intervals: list[tuple[int, int]], recorded: list[tuple[int, int]], unready: str) -> Due:
-    only_lookback = bool(intervals) and all(_within(each, recorded) for each in intervals)
+def _due(
+    snapshot: Snapshot,
+    intervals: list[Range],
+    recorded: list[Range],
+    unready: str,
+    at: datetime,
+    before: Sequence[Range],
+    restated: datetime | None,
+) -> Due:
+    only_lookback = bool(intervals) and all(
+        first_outside(each, recorded) is None for each in intervals
+    )
     waits = not intervals or only_lookback
+    since = due_since(snapshot, intervals, recorded, before, restated)
     return Due(
-        intervals=tuple((moment(start), moment(end)) for start, end in _joined(intervals)),
+        intervals=tuple((moment(start), moment(end)) for start, end in joined(intervals)),
+        since=since if since is not None and since <= at else None,
         waiting=(unready or "upstream is not ready") if waits else "",
         only_lookback=only_lookback,
     )
 
 
-def _within(interval: tuple[int, int], recorded: list[tuple[int, int]]) -> bool:
-    return any(start <= interval[0] and interval[1] <= end for start, end in recorded)
+def restated_at(snapshot: Snapshot) -> datetime:
+    """When a model with a cron for restatements is restated next.
 
-
-def _joined(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(intervals):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
+    As ``Snapshot.get_next_auto_restatement_interval``, which tells only whether that is now.
+    """
+    if snapshot.next_auto_restatement_ts:
+        return moment(snapshot.next_auto_restatement_ts)
+    ticks = snapshot.model.auto_restatement_croniter(snapshot.created_ts)
+    found: datetime = ticks.get_next(estimate=False)
+    return found

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
+from ..assets.factory import PRIORITY_TAG
 from ..assets.manifest import Manifest
+from ..assets.policy import Policy
 from ..assets.specs import AssetIndex
 from ..config.settings import AutomationSettings
-from .decisions import Decision, DueState, Node, decide, spoken, spoken_intervals
+from .decisions import Decision, decide
+from .facts import DueState, Facts, Limits, Node, spoken, spoken_intervals
 from .recovery import Recovery
 from .runs import RunReader
+
+LABEL = "SQLMesh model is due and nothing holds it"
+"""Label of every model's default automation condition."""
 
 if TYPE_CHECKING:
     from .due import DueReader
@@ -30,11 +38,13 @@ class TickPlan:
 
     Attributes:
         environment: The SQLMesh environment.
+        zone: IANA zone of times in messages.
         state: What SQLMesh holds due.
         decisions: For every model and standalone audit, by ``fqn``.
     """
 
     environment: str
+    zone: str
     state: DueState
     decisions: Mapping[str, Decision]
 
@@ -47,6 +57,11 @@ class TickPlan:
     def requested(self) -> list[Decision]:
         """Decisions of the models that the tick requests."""
         return [decision for decision in self.due if decision.requested]
+
+    @cached_property
+    def shown(self) -> int:
+        """A digest of all that the conditions show; the same where nothing would change there."""
+        return hash(tuple((each.model, each.reason) for each in self.decisions.values()))
 
     @property
     def counted(self) -> str:
@@ -75,10 +90,8 @@ class TickPlan:
 
     def lines(self) -> Iterator[str]:
         """The tick in words: every due model, its intervals, and what holds any back."""
-        yield (
-            f"{self.environment} at {spoken(self.state.at)}: {self.counted}, "
-            f"{len(self.requested)} requested"
-        )
+        at = spoken(self.state.at.astimezone(ZoneInfo(self.zone)))
+        yield (f"{self.environment} at {at}: {self.counted}, {len(self.requested)} requested")
         for decision in self.decisions.values():
             if decision.is_due:
                 assert decision.due is not None
@@ -95,13 +108,34 @@ class Planner:
         settings: The SQLMesh environment.
         manifest: Its models.
         index: Their assets and checks.
+        policies: How each is automated, by ``fqn``.
+
+    Attributes:
+        composed: Whether some asset's condition is not ours alone, so that it may change its mind
+            without a decision that changes.
     """
 
-    def __init__(self, settings: AutomationSettings, manifest: Manifest, index: AssetIndex) -> None:
+    def __init__(
+        self,
+        settings: AutomationSettings,
+        manifest: Manifest,
+        index: AssetIndex,
+        policies: Mapping[str, Policy],
+    ) -> None:
         self._settings = settings
         self._runs = RunReader(index)
         self._recovery = Recovery(index)
-        self._nodes = _nodes(manifest)
+        self._nodes = _nodes(manifest, policies)
+        self._limits = Limits(
+            executions=settings.max_concurrent_executions if manifest.has_lease else 1,
+            models=settings.max_models_per_run,
+            zone=settings.timezone,
+        )
+        self._index = index
+        self._priorities = {fqn: policy.priority for fqn, policy in policies.items()}
+        self._graph: BaseAssetGraph[Any] | None = None
+        self._unautomated: Set[str] = frozenset()
+        self.composed = False
         self._reader: DueReader | None = None
         self._lock = threading.Lock()
         self._plans: WeakKeyDictionary[AssetGraphView, TickPlan] = WeakKeyDictionary()
@@ -114,14 +148,42 @@ class Planner:
         """
         state = self._due_reader().read(at)
         # Runs after SQLMesh's state: a run that ends in between has recorded its intervals.
-        due = [fqn for fqn, due in state.due.items() if due.intervals]
-        decisions = decide(
-            self._nodes,
-            state,
-            in_progress=self._runs.in_progress(instance) if due else {},
-            failures=self._runs.failures(instance, due) if due else {},
+        due = [
+            node for node in self._nodes if node.fqn in state.due and state.due[node.fqn].intervals
+        ]
+        facts = (
+            Facts(state)
+            if not due
+            else Facts(
+                state,
+                unautomated=self._unautomated,
+                in_progress=self._runs.in_progress(instance),
+                attempts=self._runs.attempts(instance, due, state.planned_at),
+                requested_at=self._runs.requested_at(
+                    instance, [node.fqn for node in due if _has_gap(node, state)]
+                ),
+            )
         )
-        return TickPlan(self._settings.environment, state, decisions)
+        decisions = decide(self._nodes, facts, self._limits)
+        return TickPlan(self._settings.environment, self._settings.timezone, state, decisions)
+
+    def learn(self, graph: BaseAssetGraph[Any]) -> None:
+        """Takes from the code location's assets which of them are automated, and how.
+
+        A translator, or whoever merges the definitions, may take a condition away or compose it.
+        """
+        if self._graph is graph:
+            return
+        keys = {node.fqn: self._index.keys[node.fqn] for node in self._nodes if not node.is_audit}
+        conditions = {
+            fqn: graph.get(key).automation_condition for fqn, key in keys.items() if graph.has(key)
+        }
+        self._unautomated = {fqn for fqn, condition in conditions.items() if condition is None}
+        self.composed = any(
+            condition is not None and condition.get_label() != LABEL
+            for condition in conditions.values()
+        )
+        self._graph = graph
 
     def recover(self, instance: dg.DagsterInstance) -> Iterator[str]:
         """Puts right what runs left behind that died; a line for each.
@@ -129,6 +191,12 @@ class Planner:
         Call it after :meth:`plan`, which reads SQLMesh's state.
         """
         return self._recovery.report(instance, self._due_reader().recorded)
+
+    def priority_tag(self, plan: TickPlan) -> dict[str, str]:
+        """Dagster's priority of a plan's run: that of its most urgent model."""
+        given = [self._priorities.get(each.model) for each in plan.requested]
+        found = [priority for priority in given if priority is not None]
+        return {PRIORITY_TAG: str(max(found))} if found else {}
 
     def attach(self, view: AssetGraphView, plan: TickPlan) -> None:
         """Makes a plan the one that conditions of this evaluation look up."""
@@ -142,6 +210,7 @@ class Planner:
         """
         with self._lock:
             if view not in self._plans:
+                self.learn(view.asset_graph)
                 self._plans[view] = self.plan(view.instance, view.effective_dt)
             return self._plans[view]
 
@@ -156,21 +225,38 @@ class Planner:
         return self._reader
 
 
-def _nodes(manifest: Manifest) -> tuple[Node, ...]:
+def _has_gap(node: Node, state: DueState) -> bool:
+    """Whether its last request matters."""
+    partial = node.policy.schedule is not None and state.due[node.fqn].since is None
+    return partial or bool(node.policy.min_gap)
+
+
+def _nodes(manifest: Manifest, policies: Mapping[str, Policy]) -> tuple[Node, ...]:
     """Models and standalone audits in topological order, read through embedded models."""
     sources: dict[str, tuple[str, ...]] = {}
     for model in manifest.models:
         sources[model.fqn] = _through_unexecuted(model.depends_on, manifest, sources)
     return (
-        *(Node(m.fqn, m.name, sources[m.fqn], m.cron, m.cron_tz) for m in manifest.executed),
         *(
             Node(
-                audit.fqn,
-                audit.name,
-                _through_unexecuted(audit.depends_on, manifest, sources),
-                audit.cron,
-                audit.cron_tz,
+                fqn=model.fqn,
+                name=model.name,
+                parents=sources[model.fqn],
+                cron=model.cron,
+                cron_tz=model.cron_tz,
+                policy=policies[model.fqn],
+            )
+            for model in manifest.executed
+        ),
+        *(
+            Node(
+                fqn=audit.fqn,
+                name=audit.name,
+                parents=_through_unexecuted(audit.depends_on, manifest, sources),
+                cron=audit.cron,
+                cron_tz=audit.cron_tz,
                 is_audit=True,
+                policy=policies[audit.fqn],
             )
             for audit in manifest.standalone_audits
         ),

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..assets.outcome import Outcome, OutcomeStatus
-from .decisions import Decision, spoken_intervals
+from .decisions import Decision
+from .facts import spoken_intervals
 from .planner import TickPlan
 
 if TYPE_CHECKING:

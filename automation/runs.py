@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
@@ -17,8 +18,9 @@ from dagster._core.storage.dagster_run import RunRecord
 from ..assets.ledger import read_history
 from ..assets.outcome import FAILURES, Outcome, OutcomeStatus
 from ..assets.round import EXECUTION_TIME_TAG
-from ..assets.specs import ENVIRONMENT_TAG, AssetIndex
-from .decisions import Attempt
+from ..assets.specs import AssetIndex
+from .decisions import counts
+from .facts import Attempt, Node
 
 IN_PROGRESS = (
     dg.DagsterRunStatus.QUEUED,
@@ -30,7 +32,8 @@ IN_PROGRESS = (
 """Statuses of a run that may still evaluate something."""
 
 _MANY = 100_000
-_LONGEST_ROW = 10
+_PAGE = 50
+_MOST_PAGES = 20
 _MOST_KEPT = 100
 
 _UNSUCCESSFUL = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -49,32 +52,67 @@ class RunReader:
 
     def in_progress(self, instance: dg.DagsterInstance) -> dict[str, str]:
         """The run in progress that covers a model, by ``fqn``; launched by whomever."""
-        by_key: dict[dg.AssetKey | dg.AssetCheckKey, str] = {
-            **{key: fqn for fqn, key in self.index.keys.items()},
-            **{key: fqn for fqn, keys in self.index.checks.items() for key in keys},
-        }
         covered: dict[str, str] = {}
         for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS))):
-            selected = {*(run.asset_selection or ()), *(run.asset_check_selection or ())}
-            for key in selected or _planned(instance, run.run_id):
-                if fqn := by_key.get(key):
-                    covered[fqn] = run.run_id
+            for fqn in self._covered(instance, run):
+                covered[fqn] = run.run_id
         return covered
 
-    def failures(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, Attempt]:
-        """The last run of each model, where it ended without evaluating it.
+    def attempts(
+        self,
+        instance: dg.DagsterInstance,
+        nodes: Sequence[Node],
+        planned_at: datetime | None,
+    ) -> dict[str, list[Attempt]]:
+        """The last runs of each model that ended without evaluating it, newest first.
 
         Args:
             instance: Where the runs are recorded.
-            models: ``fqn`` of the models to look at; those that are due.
+            nodes: The models to look at; those that are due.
+            planned_at: When the environment was planned; what was before does not count.
         """
-        last = self._last_runs(instance, models)
+        known = {node.fqn: node for node in nodes}
+        last = self._last_runs(instance, list(known))
         runs = _records(instance, set(last.values()))
-        return {
-            model: attempt
-            for model, run_id in last.items()
-            if run_id in runs and (attempt := self._attempt(instance, model, runs[run_id]))
+        found: dict[str, list[Attempt]] = {}
+        for fqn, run_id in last.items():
+            if (record := runs.get(run_id)) and (attempt := self._attempt(instance, fqn, record)):
+                found[fqn] = [attempt]
+        # Those that may have failed before: the rest of the row.
+        open_rows = {
+            fqn: known[fqn]
+            for fqn, (attempt,) in found.items()
+            if counts(known[fqn], planned_at, attempt, attempt)
         }
+        for record in self._unsuccessful(instance):
+            if not open_rows:
+                break
+            for fqn in self._covered(instance, record.dagster_run) & open_rows.keys():
+                row, started = found[fqn], _started(record)
+                if started >= row[-1].started:
+                    continue
+                earlier = self._attempt(instance, fqn, record)
+                node = open_rows[fqn]
+                if earlier is None or not counts(node, planned_at, row[0], earlier):
+                    del open_rows[fqn]
+                    continue
+                row.append(earlier)
+                if sum(each.tried for each in row) >= node.policy.retry.max_attempts:
+                    del open_rows[fqn]
+        return found
+
+    def requested_at(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> dict[str, datetime]:
+        """When each model was last in a run, as far as it was; simulated where the run was."""
+        by_key = {self.index.keys[fqn]: fqn for fqn in models if fqn in self.index.keys}
+        last = {
+            by_key[record.asset_entry.asset_key]: record.asset_entry.last_run_id
+            for record in instance.get_asset_records(list(by_key))
+            if record.asset_entry.last_run_id
+        }
+        runs = _records(instance, set(last.values()))
+        return {fqn: _moment(runs[run_id]) for fqn, run_id in last.items() if run_id in runs}
 
     def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
         """The last run that was to evaluate each model, where it did not."""
@@ -102,45 +140,55 @@ class RunReader:
         if run.status not in _UNSUCCESSFUL:
             return None
         outcome = self._read(instance, run.run_id).get(model)
-        unevaluated = 0
-        if outcome is None and run.status is dg.DagsterRunStatus.CANCELED:
-            why = "cancelled"
+        cancelled = run.status is dg.DagsterRunStatus.CANCELED
+        tried = retried = True
+        if outcome is None and cancelled:
+            why, retried = "cancelled", False
         elif outcome is None or outcome.unreachable:
-            why, unevaluated = "not evaluated", self._unevaluated(instance, model, record)
+            why, tried = "not evaluated", False
         elif outcome.status in FAILURES:
             why = outcome.status.value.replace("_", " ")
         elif outcome.status is OutcomeStatus.CANCELLED:
-            why = "cancelled"
+            why, retried = "cancelled", False
         else:
             # Skipped: what failed is upstream, and holds it as long as it is held itself.
             return None
-        started = _started(record)
-        at = run.tags.get(EXECUTION_TIME_TAG)
-        moment = datetime.fromisoformat(at) if at else started
-        return Attempt(run.run_id, moment, started, why, unevaluated)
-
-    def _unevaluated(self, instance: dg.DagsterInstance, model: str, last: RunRecord) -> int:
-        """How many of the environment's runs up to one ended in a row without trying a model."""
-        environment = last.dagster_run.tags.get(ENVIRONMENT_TAG)
-        if environment is None:
-            return 1
-        earlier = instance.get_runs(
-            dg.RunsFilter(
-                tags={ENVIRONMENT_TAG: environment}, created_before=last.create_timestamp
-            ),
-            limit=_LONGEST_ROW,
+        ended = datetime.fromtimestamp(record.end_time, tz=UTC) if record.end_time else None
+        simulated = EXECUTION_TIME_TAG in run.tags
+        return Attempt(
+            run_id=run.run_id,
+            at=_moment(record),
+            started=_started(record),
+            ended=_moment(record) if simulated or ended is None else ended,
+            why=why,
+            tried=tried,
+            retried=retried,
         )
-        keys = {self.index.keys.get(model), *self.index.checks.get(model, ())}
-        count = 1
-        for run in earlier:
-            if keys.isdisjoint({*(run.asset_selection or ()), *(run.asset_check_selection or ())}):
-                continue
-            outcome = self._read(instance, run.run_id).get(model)
-            tried = outcome is not None and not outcome.unreachable
-            if run.status is not dg.DagsterRunStatus.FAILURE or tried:
-                break
-            count += 1
-        return count
+
+    def _unsuccessful(self, instance: dg.DagsterInstance) -> Iterator[RunRecord]:
+        """The runs that failed or were cancelled, newest first."""
+        cursor = None
+        for _ in range(_MOST_PAGES):
+            page = instance.get_run_records(
+                dg.RunsFilter(statuses=list(_UNSUCCESSFUL)), limit=_PAGE, cursor=cursor
+            )
+            yield from page
+            if len(page) < _PAGE:
+                return
+            cursor = page[-1].dagster_run.run_id
+
+    def _covered(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> Set[str]:
+        """``fqn`` of what a run is to evaluate."""
+        selected = {*(run.asset_selection or ()), *(run.asset_check_selection or ())}
+        keys = selected or _planned(instance, run.run_id)
+        return {fqn for key in keys if (fqn := self._by_key.get(key))}
+
+    @cached_property
+    def _by_key(self) -> dict[dg.AssetKey | dg.AssetCheckKey, str]:
+        return {
+            **{key: fqn for fqn, key in self.index.keys.items()},
+            **{key: fqn for fqn, keys in self.index.checks.items() for key in keys},
+        }
 
     def _read(self, instance: dg.DagsterInstance, run_id: str) -> dict[str, Outcome]:
         """The outcomes of a run that has ended, read once."""
@@ -149,6 +197,12 @@ class RunReader:
                 self._outcomes.clear()
             self._outcomes[run_id] = dict(read_history(instance, run_id).outcomes)
         return self._outcomes[run_id]
+
+
+def _moment(record: RunRecord) -> datetime:
+    """The moment for which a run is done: its start, but for simulated ones."""
+    at = record.dagster_run.tags.get(EXECUTION_TIME_TAG)
+    return datetime.fromisoformat(at) if at else _started(record)
 
 
 def _started(record: RunRecord) -> datetime:

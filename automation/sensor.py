@@ -6,6 +6,8 @@ import logging
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import reduce
+from operator import and_
 from typing import Any
 
 import dagster as dg
@@ -21,7 +23,7 @@ from dagster._daemon.asset_daemon import (
 )
 
 from ..assets.round import EXECUTION_TIME_TAG
-from ..assets.specs import ENVIRONMENT_TAG, GATEWAY_TAG
+from ..assets.specs import GATEWAY_TAG, location_tags
 from ..config.errors import DatabaseLocked
 from ..config.settings import AutomationSettings
 from .planner import Planner, TickPlan
@@ -55,7 +57,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             warnings.simplefilter("ignore", dg.BetaWarning)
             super().__init__(
                 name=f"{settings.id}_automation",
-                target=dg.AssetSelection.tag(ENVIRONMENT_TAG, settings.environment),
+                target=_target(settings),
                 default_status=running if settings.enabled else stopped,
                 minimum_interval_seconds=settings.interval_seconds,
                 description=(
@@ -66,6 +68,8 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
                 use_user_code_server=True,
                 emit_backfills=False,
             )
+
+        self._shown: tuple[str | None, int] | None = None
 
     def with_attributes(self, *, jobs: Any = None, metadata: Any = None) -> SqlmeshAutomationSensor:
         """A copy with other metadata; Dagster's own would forget the subclass."""
@@ -83,6 +87,8 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         """
         for line in end_dead_runs(context.instance):
             context.log.warning(line)
+        assert context.repository_def is not None
+        self._planner.learn(context.repository_def.asset_graph)
         try:
             plan = self._planner.plan(context.instance, datetime.now(UTC))
         except DatabaseLocked as error:
@@ -106,8 +112,18 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         """
         if plan.state.planned_at is None:
             return _result(context, skip_message=plan.skip_message)
+        if self._is_shown(context, plan):
+            return _result(context, skip_message=plan.skip_message)
         tags = {EXECUTION_TIME_TAG: plan.state.at.isoformat()} if simulated else {}
         return self._evaluate_conditions(context, plan, tags)
+
+    def _is_shown(self, context: dg.SensorEvaluationContext, plan: TickPlan) -> bool:
+        """Whether Dagster shows the plan already, so that nothing has to be evaluated.
+
+        The cursor tells whether Dagster has taken the evaluation in which it was shown.
+        """
+        known = (context.cursor, plan.shown)
+        return not plan.requested and not self._planner.composed and self._shown == known
 
     def _evaluate_conditions(
         self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]
@@ -121,10 +137,11 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             asset_graph=graph,
             cursor=cursor,
             materialize_run_tags={
-                ENVIRONMENT_TAG: self._settings.environment,
+                **location_tags(self._settings),
                 GATEWAY_TAG: self._gateway,
                 MODELS_TAG: str(sum(not each.is_audit for each in plan.requested)),
                 **DagsterRun.tags_for_sensor(self),
+                **self._planner.priority_tag(plan),
                 **tags,
             },
             observe_run_tags={},
@@ -142,13 +159,21 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
                 f"One tick asked for {len(requests)} runs. Assets of a SQLMesh environment must "
                 "not be partitioned and must be in one repository."
             )
+        cursor_text = asset_daemon_cursor_to_instigator_serialized_cursor(new_cursor)
+        self._shown = (cursor_text, plan.shown)
         return _result(
             context,
             run_requests=requests,
             skip_message=None if requests else plan.skip_message,
-            cursor=asset_daemon_cursor_to_instigator_serialized_cursor(new_cursor),
+            cursor=cursor_text,
             evaluations=evaluations,
         )
+
+
+def _target(settings: AutomationSettings) -> dg.AssetSelection:
+    """The environment's assets, also where others are in the same code location."""
+    selections = [dg.AssetSelection.tag(*tag) for tag in location_tags(settings).items()]
+    return reduce(and_, selections)
 
 
 def _result(

@@ -1,15 +1,115 @@
-"""Cron moments in a model's own time zone."""
+"""Cron expressions: what they mean, and their moments in a time zone."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from croniter import croniter
+from croniter import CroniterBadDateError, CroniterError, croniter
+
+OFF = "off"
+"""In place of a schedule: nothing is requested by itself."""
+
+_CRON = "five cron fields or an alias, such as '0 6 * * 1-5' or '@hourly'"
+_ACCEPTED = (
+    "five cron fields or an alias, and a time zone where it has its own, such as "
+    "'0 6 * * 1-5 Europe/Berlin' or '@hourly', or 'off'"
+)
+_WIDEST_CHANGE = timedelta(hours=3)
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When models may be requested.
+
+    Attributes:
+        cron: A cron expression with five fields, or an alias such as ``@daily``.
+        tz: IANA name of the zone in which it is read.
+    """
+
+    cron: str
+    tz: str
+
+    def __str__(self) -> str:
+        return f"{self.cron} {self.tz}"
+
+    def opens(self, since: datetime) -> datetime:
+        """Its first moment at or after a given one, in UTC."""
+        return next_tick(self.cron, since - timedelta(microseconds=1), self.tz)
+
+
+def split_schedule(text: str) -> tuple[str, str | None]:
+    """A schedule as people write it, as its cron expression and, where it names one, its zone.
+
+    Args:
+        text: Such as ``0 6 * * 1-5 Europe/Berlin``, ``@daily`` or ``off``.
+
+    Raises:
+        ValueError: It is none; the message tells what is accepted.
+    """
+    words = text.split()
+    if [word.lower() for word in words] == [OFF]:
+        return OFF, None
+    fields = 1 if words and words[0].startswith("@") else 5
+    cron, zone = " ".join(words[:fields]), words[fields:]
+    if len(words) < fields or len(zone) > 1:
+        raise ValueError(_ACCEPTED)
+    check_cron(cron)
+    if zone:
+        check_zone(zone[0])
+    return cron, zone[0] if zone else None
+
+
+def check_cron(cron: str) -> None:
+    """Makes sure that an expression is one and has a moment.
+
+    Raises:
+        ValueError: It is none, or there is no such day in any year.
+    """
+    try:
+        if not cron.startswith("@") and len(cron.split()) != 5:
+            raise ValueError(_CRON)
+        next_tick(cron, datetime(2026, 1, 1, tzinfo=UTC))
+    except CroniterBadDateError:
+        raise ValueError(f"a cron expression with a day that exists; {cron!r} has none") from None
+    except (CroniterError, KeyError) as error:
+        raise ValueError(f"{_CRON} ({error})") from None
+
+
+def check_zone(name: str) -> str:
+    """Makes sure that a time zone exists.
+
+    Raises:
+        ValueError: It does not.
+    """
+    try:
+        ZoneInfo(name)
+    # A folder of the time zone database, such as "Europe", is no file.
+    except (KeyError, ValueError, OSError):
+        raise ValueError(
+            f"the IANA name of a time zone, such as Europe/Berlin or UTC; {name!r} is none"
+        ) from None
+    return name
+
+
+@lru_cache(maxsize=1024)
+def canonical(cron: str) -> tuple[tuple[int | str, ...], ...]:
+    """The same for all spellings of a cron expression, such as ``@daily`` and ``0 0 * * *``."""
+    fields, nth_weekdays = croniter.expand(cron)
+    nth = [f"{day}#{sorted(nths)}" for day, nths in sorted(nth_weekdays.items())]
+    return (*(tuple(sorted(field, key=str)) for field in fields), tuple(nth))
+
+
+@lru_cache(maxsize=65_536)
 def next_tick(cron: str, after: datetime, tz: str | None = None) -> datetime:
     """First moment of a cron expression after a given one.
+
+    Where the clock jumps over a time, the moment is the jump. Where the clock shows a time twice,
+    an expression with fixed hours fires the first time only, and one that repeats by the hour or
+    the minute both times.
 
     Args:
         cron: A cron expression with five fields, or an alias such as ``@daily``.
@@ -17,8 +117,54 @@ def next_tick(cron: str, after: datetime, tz: str | None = None) -> datetime:
         tz: IANA name of the zone in which the expression is read; UTC when not given.
 
     Returns:
-        The moment in UTC. On a day when the clock jumps over the moment, croniter's answer.
+        The moment in UTC.
     """
-    local = after.astimezone(ZoneInfo(tz) if tz else UTC)
-    found: datetime = croniter(cron, local).get_next(datetime)
-    return found.astimezone(UTC)
+    zone = ZoneInfo(tz or "UTC")
+    after = after.astimezone(UTC)
+    found: datetime | None = None
+    repeats = canonical(cron)[1] == ("*",) or any(
+        field.startswith("*") for field in cron.split()[1:2]
+    )
+    for wall in _walls(cron, _started(after, zone)):
+        moments = _moments(wall, zone, twice=repeats)
+        later = [moment for moment in moments if moment > after]
+        found = min([*later, *([found] if found else [])], default=None)
+        # Times that follow on the clock may be earlier where it is set back, but not by more.
+        if found is not None and found <= moments[0]:
+            return found
+    raise AssertionError("croniter ends with an error, not with the last tick")
+
+
+def _started(after: datetime, zone: ZoneInfo) -> datetime:
+    """The time on the clock from which to look; before any that it may show again."""
+    local = after.astimezone(zone)
+    earlier, later = (after + sign * _WIDEST_CHANGE for sign in (-1, 1))
+    if earlier.astimezone(zone).utcoffset() == later.astimezone(zone).utcoffset():
+        return local.replace(tzinfo=None)
+    return local.replace(tzinfo=None) - _WIDEST_CHANGE
+
+
+def _walls(cron: str, start: datetime) -> Iterator[datetime]:
+    ticks = croniter(cron, start)
+    while True:
+        yield ticks.get_next(datetime)
+
+
+def _moments(wall: datetime, zone: ZoneInfo, *, twice: bool) -> list[datetime]:
+    """When a clock shows a time: once, twice, or where it jumps over it."""
+    first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if second < first:  # PEP 495: the offsets before and after a gap, in this order
+        return [_jump(second, first, zone)]
+    return [first, second] if twice and second > first else [first]
+
+
+def _jump(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+    """The moment between two at which the clock is put forward, to the minute."""
+    offset = before.astimezone(zone).utcoffset()
+    while after - before > timedelta(minutes=1):
+        middle = before + (after - before) / 2
+        if middle.astimezone(zone).utcoffset() == offset:
+            before = middle
+        else:
+            after = middle
+    return after.replace(second=0, microsecond=0)

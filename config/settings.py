@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,20 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as SourceError
 
+from .cron import check_zone
 from .errors import SettingsError
+from .rules import CronText, ModelRule, RetryRule, RetrySettings, ScheduleText, Upstream
 
 PREFIX = "SQLMESH_AUTOMATION_"
+
+
+class Source(StrEnum):
+    """Where definitions come from."""
+
+    PROJECT = "project"
+    ENVIRONMENT = "environment"
 
 
 class AutomationSettings(BaseSettings):
@@ -76,12 +88,21 @@ class AutomationSettings(BaseSettings):
         ),
     )
     max_concurrent_executions: int = Field(
-        default=1,
+        default=4,
         ge=1,
         le=64,
         description=(
             "How many runs may evaluate models of the environment at once, each its own models. "
-            "On DuckDB it is always one."
+            "On DuckDB they take turns; where SQLMesh's state is on an engine without session "
+            "locks, it is always one."
+        ),
+    )
+    max_models_per_run: int = Field(
+        default=0,
+        ge=0,
+        description=(
+            "How many models one tick requests at most, upstream ones first; those that are left "
+            "follow at the next ticks. 0 for no limit."
         ),
     )
     auto_upstream: bool = Field(
@@ -91,13 +112,71 @@ class AutomationSettings(BaseSettings):
             "run with a selection does."
         ),
     )
+    timezone: str = Field(
+        default="UTC",
+        description=(
+            "IANA time zone of schedules that name none of their own, and of times in messages."
+        ),
+    )
+    cron_map: dict[CronText, ScheduleText] = Field(
+        default={},
+        description=(
+            "When models with a SQLMesh cron may be requested: SQLMesh cron to schedule, with its "
+            "own time zone where wanted, or `off`."
+        ),
+    )
+    models: dict[str, ModelRule] = Field(
+        default={},
+        description=(
+            "Rules for single models: a pattern over names, `tag:` or `kind:` to what it sets. "
+            "Of several rules that set a value, the last one counts."
+        ),
+    )
+    upstream: Upstream = Field(
+        default=Upstream.WAIT,
+        description=(
+            "What a model does while something upstream of it is due and not requested: `wait`, "
+            "or `ignore` it and be evaluated without."
+        ),
+    )
+    retry: RetrySettings = Field(
+        default=RetrySettings(), description="How often a model that failed is requested again."
+    )
+    source: Source = Field(
+        default=Source.PROJECT,
+        description=(
+            "Where definitions come from: the `project`'s files, or what the `environment` holds "
+            "in SQLMesh's state."
+        ),
+    )
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9_]+$",
+        description=(
+            "Tells this project from others with the same environment name in one Dagster "
+            "deployment: the sensor is then sqlmesh_<name>_<environment>_automation."
+        ),
+    )
+    asset_key_prefix: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$",
+        description="In front of every asset key, such as `finance` or `finance/dev`.",
+    )
+    keep_evaluations_days: int = Field(
+        default=30,
+        ge=1,
+        description=(
+            "How long Dagster keeps what conditions were evaluated to, in days; older records of "
+            "automation sensors are purged once a day."
+        ),
+    )
     config: Path | None = Field(
         default=None, description="YAML file with the same keys in lower case."
     )
 
     def __init__(self, **values: Any) -> None:
         prefix = values.get("_env_prefix", PREFIX)
-        known = {f"{prefix}{name.upper()}" for name in type(self).model_fields}
+        known = _variables(type(self), prefix)
         for variable in os.environ:
             if variable.startswith(prefix) and variable not in known:
                 raise SettingsError.unknown(variable, "environment variable", known)
@@ -106,11 +185,18 @@ class AutomationSettings(BaseSettings):
         except ValidationError as error:
             file = values.get("config") or os.environ.get(f"{prefix}CONFIG")
             given = {*values, *(v.removeprefix(prefix).lower() for v in os.environ if v in known)}
+            given |= {name.partition("__")[0] for name in given}
             raise SettingsError(
                 [
                     _explain(problem, prefix, None if problem["loc"][0] in given else file)
                     for problem in error.errors()
                 ]
+            ) from error
+        except SourceError as error:
+            # A variable that should hold JSON; pydantic names the field and not the value.
+            variable = next(v for v in known if _is_broken_json(v))
+            raise SettingsError(
+                [f"{variable}={os.environ[variable]!r} is not JSON: {error.__cause__}"]
             ) from error
 
     @classmethod
@@ -137,6 +223,11 @@ class AutomationSettings(BaseSettings):
         # A daemon, a code server and a run worker need not share a working directory.
         return path if path is None else path.expanduser().absolute()
 
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, name: str) -> str:
+        return check_zone(name)
+
     @field_validator("environment")
     @classmethod
     def _sqlmesh_name(cls, environment: str) -> str:
@@ -148,7 +239,8 @@ class AutomationSettings(BaseSettings):
     @property
     def id(self) -> str:
         """Name of this environment within Dagster definitions, as in ``sqlmesh_prod_…``."""
-        return f"sqlmesh_{self.environment}"
+        parts = ("sqlmesh", self.name, self.environment)
+        return "_".join(part for part in parts if part)
 
 
 def _read_yaml(path: Path, prefix: str, known: set[str]) -> dict[str, Any]:
@@ -168,9 +260,37 @@ def _read_yaml(path: Path, prefix: str, known: set[str]) -> dict[str, Any]:
     return content
 
 
+def _variables(settings: type[BaseSettings], prefix: str) -> set[str]:
+    """Every variable that is read: one for each setting, and for each part of ``RETRY``."""
+    parts = {f"retry__{part}" for part in RetrySettings.model_fields}
+    return {f"{prefix}{name.upper()}" for name in {*settings.model_fields, *parts}}
+
+
+def _is_broken_json(variable: str) -> bool:
+    if not variable.endswith(("CRON_MAP", "MODELS", "RETRY")):
+        return False
+    try:
+        json.loads(os.environ.get(variable, "{}"))
+    except ValueError:
+        return True
+    return False
+
+
 def _explain(problem: Any, prefix: str, file: str | Path | None) -> str:
     """One line for a pydantic error: the variable or file, the value, what is accepted."""
-    key = "__".join(str(part) for part in problem["loc"])
-    name = f"{key} in {file}" if file else f"{prefix}{key.upper()}"
-    accepted = problem["msg"].removeprefix("Value error, ")
+    first, *rest = (str(part) for part in problem["loc"] if part != "[key]")
+    if first in {"cron_map", "models"} and rest:
+        key = f"{first if file else first.upper()}[{rest[0]!r}]" + "".join(
+            f".{part}" for part in rest[1:]
+        )
+    else:
+        key = "__".join([first, *rest])
+        key = key if file else key.upper()
+    name = f"{key} in {file}" if file else f"{prefix}{key}"
+    if problem["type"] == "extra_forbidden":
+        accepted = ", ".join(
+            RetryRule.model_fields if "retry" in (first, *rest) else ModelRule.model_fields
+        )
+    else:
+        accepted = problem["msg"].removeprefix("Value error, ")
     return f"{name}={problem['input']!r} cannot be used. Accepted: {accepted}"

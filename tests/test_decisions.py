@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dagster_sqlmesh_automation.automation.decisions import (
+from dagster_sqlmesh_automation.automation.decisions import Decision, decide
+from dagster_sqlmesh_automation.automation.facts import (
     Attempt,
-    Decision,
     Due,
     DueState,
+    Facts,
+    Limits,
     Node,
-    decide,
     spoken_intervals,
 )
 
@@ -41,7 +42,8 @@ class Row:
     requested: set[str]
     held: dict[str, str] = field(default_factory=dict)
     in_progress: dict[str, str] = field(default_factory=dict)
-    failures: dict[str, Attempt] = field(default_factory=dict)
+    failures: dict[str, list[Attempt]] = field(default_factory=dict)
+    limits: Limits = Limits(executions=4)
     planned_at: datetime = AT - timedelta(days=30)
     at: datetime = AT
     models: set[str] = field(default_factory=lambda: {node.fqn for node in NODES})
@@ -50,13 +52,19 @@ class Row:
 MINUTE = timedelta(minutes=1)
 
 
-def failed(model_at: datetime, why: str = "failed", unevaluated: int = 0) -> Attempt:
-    return Attempt("run-1", model_at, model_at, why, unevaluated)
+def failed(since: timedelta, why: str = "failed", times: int = 1) -> list[Attempt]:
+    """So many attempts in a row, the last one so long ago."""
+    newest = AT - since
+    return [
+        Attempt(f"run-{n}", moment, moment, moment, why)
+        for n in range(times, 0, -1)
+        for moment in [newest - (times - n) * timedelta(seconds=1)]
+    ]
 
 
-def not_tried(row: int, since: timedelta) -> dict[str, Attempt]:
+def not_tried(row: int, since: timedelta) -> dict[str, list[Attempt]]:
     """So many runs in a row that ended before they tried it, the last of them so long ago."""
-    return {"daily": failed(AT - since, "not evaluated", row)}
+    return {"daily": [replace(each, tried=False) for each in failed(since, "not evaluated", row)]}
 
 
 ROWS = [
@@ -91,13 +99,13 @@ ROWS = [
         {"orders": DUE},
         set(),
         held={"orders": "failed in run run-1; tried again at 2026-11-24 01:00 UTC"},
-        failures={"orders": failed(AT - timedelta(seconds=10))},
+        failures={"orders": failed(timedelta(seconds=10))},
     ),
     Row(
         "at its next cron tick it is tried again",
         {"orders": DUE},
         {"orders"},
-        failures={"orders": failed(AT - timedelta(seconds=10))},
+        failures={"orders": failed(timedelta(seconds=10))},
         at=datetime(2026, 11, 24, 1, 0, tzinfo=UTC),
     ),
     Row(
@@ -105,13 +113,13 @@ ROWS = [
         {"other": DUE},
         set(),
         held={"other": "audit failed in run run-1; tried again at 2026-11-24 01:00 UTC"},
-        failures={"other": failed(AT - timedelta(seconds=10), "audit failed")},
+        failures={"other": failed(timedelta(seconds=10), "audit failed")},
     ),
     Row(
         "a new plan allows another try at once",
         {"orders": DUE},
         {"orders"},
-        failures={"orders": failed(AT - timedelta(seconds=10))},
+        failures={"orders": failed(timedelta(seconds=10))},
         planned_at=AT - timedelta(seconds=5),
     ),
     Row(
@@ -125,7 +133,7 @@ ROWS = [
             "report": "upstream sales.orders is held: failed in run run-1; "
             "tried again at 2026-11-24 01:00 UTC",
         },
-        failures={"orders": failed(AT - timedelta(seconds=10))},
+        failures={"orders": failed(timedelta(seconds=10))},
     ),
     Row(
         "a failed model holds what reads it through one that is not due",
@@ -136,13 +144,13 @@ ROWS = [
             "report": "upstream sales.orders is held: failed in run run-1; "
             "tried again at 2026-11-24 01:00 UTC",
         },
-        failures={"orders": failed(AT - timedelta(seconds=10))},
+        failures={"orders": failed(timedelta(seconds=10))},
     ),
     Row(
         "an old failure of a model that is no longer due holds nothing",
         {"daily": DUE},
         {"daily"},
-        failures={"orders": failed(AT - timedelta(seconds=10))},
+        failures={"orders": failed(timedelta(seconds=10))},
     ),
     Row(
         "a lookback alone is not repeated, and holds nothing",
@@ -190,7 +198,8 @@ def test_decisions(row: Row) -> None:
 def decisions_of(row: Row) -> dict[str, Decision]:
     next_cron = {node.fqn: AT + HOUR for node in NODES}
     state = DueState(row.at, "plan-1", row.planned_at, row.models, row.due, next_cron)
-    return decide(NODES, state, row.in_progress, row.failures)
+    facts = Facts(state, in_progress=row.in_progress, attempts=row.failures)
+    return decide(NODES, facts, row.limits)
 
 
 def test_reasons_read_as_sentences() -> None:

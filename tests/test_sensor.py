@@ -53,7 +53,7 @@ def test_an_ended_run_holds_nothing(automation: Automation) -> None:
     assert automation.tick(FIRST).run_requests
 
 
-def test_a_failed_model_is_not_asked_for_again_before_its_next_cron_tick(
+def test_a_failed_model_is_not_asked_for_again_on_every_tick(
     automation: Automation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAFFLE_SHOP_FAIL", "1")
@@ -66,7 +66,7 @@ def test_a_failed_model_is_not_asked_for_again_before_its_next_cron_tick(
     assert not later.run_requests
     held = {decision.name: decision.held for decision in later.plan.due}
     assert held["marketing.customer_segments"] == (
-        f"failed in run {run.run_id}; tried again at 2026-10-16 00:00 UTC"
+        f"failed in run {run.run_id}; attempt 2 of 3 at 2026-10-15 00:05 UTC"
     )
     assert "marketing.customer_segments is held" in held["marketing.campaign_audience"]
 
@@ -127,11 +127,13 @@ def test_the_tree_of_a_held_model_says_why(automation: Automation) -> None:
     labels = [child.condition_snapshot.name for child in orders.child_evaluations]
     assert labels == [
         "due in SQLMesh (@hourly)",
+        "schedule open (whenever it is due)",
         "not in progress",
         "upstream ready",
         "retry allowed",
+        "within limits",
     ]
-    (reason,) = orders.child_evaluations[1].child_evaluations
+    (reason,) = orders.child_evaluations[2].child_evaluations
     assert reason.condition_snapshot.label == f"run {run.run_id} is evaluating it"
 
 

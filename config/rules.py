@@ -1,0 +1,111 @@
+"""Settings for single models: rules, and what they can set."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from .cron import check_cron, split_schedule
+
+
+class Upstream(StrEnum):
+    """What a model does while something upstream of it is due and not requested."""
+
+    WAIT = "wait"
+    IGNORE = "ignore"
+
+
+def _checked(text: str) -> str:
+    split_schedule(text)
+    return text
+
+
+def _cron(text: str) -> str:
+    check_cron(text)
+    return text
+
+
+CronText = Annotated[str, AfterValidator(_cron)]
+"""A cron expression or alias, as a SQLMesh model has it."""
+
+ScheduleText = Annotated[str, AfterValidator(_checked)]
+"""A cron expression or alias, its time zone where it has its own; or ``off``."""
+
+
+class RetrySettings(BaseModel):
+    """How often a model that failed is requested again, and when."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_attempts: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description=(
+            "How many runs in a row may fail to evaluate a model before it waits for its next "
+            "cron tick or a new plan; 1 for no retry."
+        ),
+    )
+    delay_seconds: int = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="How long after its first failure a model is requested again, in seconds; "
+        "each further time waits twice as long as the one before.",
+    )
+    max_delay_seconds: int = Field(
+        default=3600, ge=0, le=604_800, description="The longest such wait, in seconds."
+    )
+
+
+class RetryRule(BaseModel):
+    """What a rule changes about retries."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_attempts: int | None = Field(default=None, ge=1, le=100)
+    delay_seconds: int | None = Field(default=None, ge=0, le=86_400)
+    max_delay_seconds: int | None = Field(default=None, ge=0, le=604_800)
+
+
+class ModelRule(BaseModel):
+    """What a rule sets for the models that its pattern matches. Every key is optional."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schedule: ScheduleText | None = Field(
+        default=None,
+        description="When the model may be requested, as in ``CRON_MAP``; ``off`` pauses it.",
+    )
+    paused: bool | None = Field(
+        default=None, description="Whether the model is never requested by itself."
+    )
+    retry: RetryRule | None = Field(
+        default=None, description="As ``RETRY``; keys that are not given keep their value."
+    )
+    min_gap_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="At most one request in so many seconds.",
+    )
+    upstream: Upstream | None = Field(default=None, description="As ``UPSTREAM``.")
+    priority: int | None = Field(
+        default=None,
+        ge=-1_000_000,
+        le=1_000_000,
+        description=(
+            "Dagster's priority: of the model's step, and of the run, which has that of its most "
+            "urgent model."
+        ),
+    )
+    group: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_]+$",
+        description="Group of the asset in Dagster.",
+    )
+
+    def given(self) -> dict[str, Any]:
+        """What the rule sets."""
+        return self.model_dump(exclude_none=True)
