@@ -15,6 +15,7 @@ from ..assets.manifest import ManifestModel, ManifestStandaloneAudit
 from ..assets.policy import Policy
 from .decisions import Decision
 from .planner import LABEL, Planner
+from .tick_plan import TickPlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,8 @@ class _LookUp(dg.AutomationCondition[Any]):
             if decision is None
             else self._look(decision)
         )
+        if holds and decision is not None and (objection := self._object(context, plan)):
+            holds, reason = False, objection
         empty = context.get_empty_subset()
         children = []
         if reason:
@@ -63,6 +66,10 @@ class _LookUp(dg.AutomationCondition[Any]):
 
     def _look(self, decision: Decision) -> tuple[bool, str]:
         raise NotImplementedError
+
+    def _object(self, context: AutomationContext[Any], plan: TickPlan) -> str:
+        """What only the evaluation itself can tell against it; empty for nothing."""
+        return ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +115,22 @@ class _NotInProgress(_LookUp):
         return not decision.in_progress, decision.in_progress
 
 
+@dataclass(frozen=True, eq=False)
 class _UpstreamReady(_LookUp):
+    waits: bool = True
+
     def _look(self, decision: Decision) -> tuple[bool, str]:
         return not decision.upstream, decision.upstream
+
+    def _object(self, context: AutomationContext[Any], plan: TickPlan) -> str:
+        if not self.waits or not plan.decisions[self.model].requested:
+            return ""
+        for key in plan.requested_upstream(self.model):
+            # Dagster evaluates upstream assets first. Theirs may be composed with other conditions.
+            subset = context.request_subsets_by_key.get(key)
+            if subset is None or subset.is_empty:
+                return f"upstream {key.to_user_string()} is due and held by its own condition"
+        return ""
 
 
 class _RetryAllowed(_LookUp):
@@ -136,7 +156,7 @@ def sqlmesh_due(
         _Due(f"due in SQLMesh ({cron})", model.fqn, planner)
         & _ScheduleOpen(f"schedule open ({schedule})", model.fqn, planner)
         & _NotInProgress("not in progress", model.fqn, planner)
-        & _UpstreamReady("upstream ready", model.fqn, planner)
+        & _UpstreamReady("upstream ready", model.fqn, planner, policy.waits_for_upstream)
         & _RetryAllowed("retry allowed", model.fqn, planner)
         & _WithinLimits("within limits", model.fqn, planner)
     ).with_label(LABEL)

@@ -1,15 +1,12 @@
-"""One tick's plan: the facts, the decisions and how they read."""
+"""Makes a tick's plan: reads the facts and decides."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
@@ -20,85 +17,17 @@ from ..assets.manifest import Manifest
 from ..assets.policy import Policy
 from ..assets.specs import AssetIndex
 from ..config.settings import AutomationSettings
-from .decisions import Decision, decide
-from .facts import DueState, Facts, Limits, Node, spoken, spoken_intervals
+from .decisions import decide
+from .facts import DueState, Facts, Limits, Node
 from .recovery import Recovery
 from .runs import RunReader
+from .tick_plan import TickPlan
 
 LABEL = "SQLMesh model is due and nothing holds it"
 """Label of every model's default automation condition."""
 
 if TYPE_CHECKING:
     from .due import DueReader
-
-
-@dataclass(frozen=True)
-class TickPlan:
-    """What one tick decides.
-
-    Attributes:
-        environment: The SQLMesh environment.
-        zone: IANA zone of times in messages.
-        state: What SQLMesh holds due.
-        decisions: For every model and standalone audit, by ``fqn``.
-    """
-
-    environment: str
-    zone: str
-    state: DueState
-    decisions: Mapping[str, Decision]
-
-    @cached_property
-    def due(self) -> list[Decision]:
-        """Decisions of the models that SQLMesh would evaluate now."""
-        return [decision for decision in self.decisions.values() if decision.is_due]
-
-    @cached_property
-    def requested(self) -> list[Decision]:
-        """Decisions of the models that the tick requests."""
-        return [decision for decision in self.due if decision.requested]
-
-    @cached_property
-    def shown(self) -> int:
-        """A digest of all that the conditions show; the same where nothing would change there."""
-        return hash(tuple((each.model, each.reason) for each in self.decisions.values()))
-
-    @property
-    def counted(self) -> str:
-        """How many are due, such as ``3 of 18 models due``; standalone audits apart."""
-        models = sum(not decision.is_audit for decision in self.decisions.values())
-        due = sum(not decision.is_audit for decision in self.due)
-        audits = len(self.due) - due
-        also = f" and {audits} standalone audit{'s' * (audits != 1)}" if audits else ""
-        return f"{due} of {models} models due{also}"
-
-    @property
-    def skip_message(self) -> str:
-        """Why the tick requests nothing, in one line."""
-        if self.state.planned_at is None:
-            return f"{self.counted}; held: plan {self.state.plan_id} is being applied"
-        if self.due:
-            first = self.due[0]
-            more = f" (and {len(self.due) - 1} more)" if len(self.due) > 1 else ""
-            return f"{self.counted}, all held: {first.name}: {first.held}{more}"
-        upcoming = [d for d in self.decisions.values() if d.next_cron is not None]
-        if not upcoming:
-            return self.counted
-        first = min(upcoming, key=lambda decision: (decision.next_cron, decision.name))
-        assert first.next_cron is not None
-        return f"{self.counted}; next: {first.name} at {spoken(first.next_cron)}"
-
-    def lines(self) -> Iterator[str]:
-        """The tick in words: every due model, its intervals, and what holds any back."""
-        at = spoken(self.state.at.astimezone(ZoneInfo(self.zone)))
-        yield (f"{self.environment} at {at}: {self.counted}, {len(self.requested)} requested")
-        for decision in self.decisions.values():
-            if decision.is_due:
-                assert decision.due is not None
-                verdict = f"held: {decision.held}" if decision.held else "requested"
-                yield f"{decision.name} {verdict} ({spoken_intervals(decision.due.intervals)})"
-            elif decision.due is not None:
-                yield f"{decision.name} {decision.reason}"
 
 
 class Planner:
@@ -126,6 +55,7 @@ class Planner:
         self._runs = RunReader(index)
         self._recovery = Recovery(index)
         self._nodes = _nodes(manifest, policies)
+        self._parents = {node.fqn: node.parents for node in self._nodes}
         self._limits = Limits(
             executions=settings.max_concurrent_executions if manifest.has_lease else 1,
             models=settings.max_models_per_run,
@@ -165,7 +95,14 @@ class Planner:
             )
         )
         decisions = decide(self._nodes, facts, self._limits)
-        return TickPlan(self._settings.environment, self._settings.timezone, state, decisions)
+        return TickPlan(
+            environment=self._settings.environment,
+            zone=self._settings.timezone,
+            state=state,
+            decisions=decisions,
+            parents=self._parents,
+            keys=self._index.keys,
+        )
 
     def learn(self, graph: BaseAssetGraph[Any]) -> None:
         """Takes from the code location's assets which of them are automated, and how.

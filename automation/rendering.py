@@ -13,7 +13,7 @@ from rich.text import Text
 from ..assets.outcome import Outcome, OutcomeStatus
 from .decisions import Decision
 from .facts import spoken_intervals
-from .planner import TickPlan
+from .tick_plan import TickPlan
 
 if TYPE_CHECKING:
     from .definitions import Location

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -26,8 +26,10 @@ from ..assets.round import EXECUTION_TIME_TAG
 from ..assets.specs import GATEWAY_TAG, location_tags
 from ..config.errors import DatabaseLocked
 from ..config.settings import AutomationSettings
-from .planner import Planner, TickPlan
+from .housekeeping import Housekeeping
+from .planner import Planner
 from .recovery import end_dead_runs
+from .tick_plan import TickPlan
 
 MODELS_TAG = "sqlmesh/models"
 """Run tag: how many models the tick requested."""
@@ -70,6 +72,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             )
 
         self._shown: tuple[str | None, int] | None = None
+        self._housekeeping = Housekeeping(timedelta(days=settings.keep_evaluations_days))
 
     def with_attributes(self, *, jobs: Any = None, metadata: Any = None) -> SqlmeshAutomationSensor:
         """A copy with other metadata; Dagster's own would forget the subclass."""
@@ -87,6 +90,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         """
         for line in end_dead_runs(context.instance):
             context.log.warning(line)
+        self._housekeeping.tidy(context.instance, datetime.now(UTC))
         assert context.repository_def is not None
         self._planner.learn(context.repository_def.asset_graph)
         try:
@@ -139,7 +143,6 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             materialize_run_tags={
                 **location_tags(self._settings),
                 GATEWAY_TAG: self._gateway,
-                MODELS_TAG: str(sum(not each.is_audit for each in plan.requested)),
                 **DagsterRun.tags_for_sensor(self),
                 **self._planner.priority_tag(plan),
                 **tags,
@@ -159,6 +162,9 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
                 f"One tick asked for {len(requests)} runs. Assets of a SQLMesh environment must "
                 "not be partitioned and must be in one repository."
             )
+        requests = [_counted(request) for request in requests]
+        for line in plan.withheld({key for each in requests for key in each.asset_selection or ()}):
+            context.log.info(line)
         cursor_text = asset_daemon_cursor_to_instigator_serialized_cursor(new_cursor)
         self._shown = (cursor_text, plan.shown)
         return _result(
@@ -168,6 +174,12 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             cursor=cursor_text,
             evaluations=evaluations,
         )
+
+
+def _counted(request: RunRequest) -> RunRequest:
+    """A request with its number of models, which only the conditions know in the end."""
+    count = len(request.asset_selection or ())
+    return request._replace(tags={**request.tags, MODELS_TAG: str(count)})
 
 
 def _target(settings: AutomationSettings) -> dg.AssetSelection:

@@ -15,8 +15,8 @@ from ..assets.outcome import FAILURES, AuditOutcome, Outcome
 from ..assets.process import this_process
 from ..config.errors import DagsterHomeInvalid, Unavailable
 from .definitions import Location
-from .planner import TickPlan
 from .recovery import PROCESS_TAG
+from .tick_plan import TickPlan
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -13,7 +13,7 @@ import dagster as dg
 from dagster_sqlmesh_automation.assets.ledger import read_history
 from dagster_sqlmesh_automation.assets.outcome import Outcome
 from dagster_sqlmesh_automation.automation.definitions import Location
-from dagster_sqlmesh_automation.automation.planner import TickPlan
+from dagster_sqlmesh_automation.automation.tick_plan import TickPlan
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
 
