@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from .cron import check_cron, split_schedule
+from .cron import OFF, check_cron, split_schedule
 
 
 class Upstream(StrEnum):
@@ -30,7 +30,12 @@ def _cron(text: str) -> str:
 CronText = Annotated[str, AfterValidator(_cron)]
 """A cron expression or alias, as a SQLMesh model has it."""
 
-ScheduleText = Annotated[str, AfterValidator(_checked)]
+def _yaml_off(value: Any) -> Any:
+    """YAML reads ``off`` without quotes as false."""
+    return OFF if value is False else value
+
+
+ScheduleText = Annotated[str, BeforeValidator(_yaml_off), AfterValidator(_checked)]
 """A cron expression or alias, its time zone where it has its own; or ``off``."""
 
 
