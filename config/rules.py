@@ -30,6 +30,7 @@ def _cron(text: str) -> str:
 CronText = Annotated[str, AfterValidator(_cron)]
 """A cron expression or alias, as a SQLMesh model has it."""
 
+
 def _yaml_off(value: Any) -> Any:
     """YAML reads ``off`` without quotes as false."""
     return OFF if value is False else value
@@ -54,7 +55,7 @@ class RetrySettings(BaseModel):
         ),
     )
     delay_seconds: int = Field(
-        default=300,
+        default=600,
         ge=0,
         le=86_400,
         description="How long after its first failure a model is requested again, in seconds; "

@@ -191,19 +191,19 @@ def test_a_run_is_recorded_in_the_instance_of_dagster_home(failing: Called) -> N
     assert run.tags["sqlmesh/environment"] == "prod"
 
 
-def test_a_failed_model_is_held_on_the_next_tick_until_its_cron_elapses(failing: Called) -> None:
+def test_a_failed_model_is_held_on_the_next_tick_until_its_next_attempt(failing: Called) -> None:
     def decisions(at: str) -> dict[str, Any]:
         assert failing.home is not None
         arguments = ("--dry-run", "--at", at)
         document = tick_json(failing.project, *arguments, DAGSTER_HOME=failing.home)
         return {model["model"]: model for model in document["models"]}
 
-    soon, later = decisions("2026-10-15T00:05"), decisions("2026-10-16T00:00")
+    soon, later = decisions("2026-10-15T00:05"), decisions("2026-10-15T00:10")
 
     assert soon["staging.orders"]["requested"]
     assert soon[SEGMENTS]["due"]
     assert f"failed in run {failing.document['run_id']}" in soon[SEGMENTS]["reason"]
-    assert "2026-10-16 00:00 UTC" in soon[SEGMENTS]["reason"]
+    assert "attempt 2 of 3 at 2026-10-15 00:10 UTC" in soon[SEGMENTS]["reason"]
     assert SEGMENTS in soon[AUDIENCE]["reason"]
     for name in (SEGMENTS, AUDIENCE):
         assert not soon[name]["requested"]

@@ -263,9 +263,11 @@ def test_the_ui_shows_the_tree_of_a_requested_model(
     assert evaluation.root.label == "SQLMesh model is due and nothing holds it"
     assert [(child.label, child.holds) for child in evaluation.root.children] == [
         (due, True),
+        ("schedule open (whenever it is due)", True),
         ("not in progress", True),
         ("upstream ready", True),
         ("retry allowed", True),
+        ("within limits", True),
     ]
 
 

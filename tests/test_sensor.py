@@ -66,7 +66,7 @@ def test_a_failed_model_is_not_asked_for_again_on_every_tick(
     assert not later.run_requests
     held = {decision.name: decision.held for decision in later.plan.due}
     assert held["marketing.customer_segments"] == (
-        f"failed in run {run.run_id}; attempt 2 of 3 at 2026-10-15 00:05 UTC"
+        f"failed in run {run.run_id}; attempt 2 of 3 at 2026-10-15 00:10 UTC"
     )
     assert "marketing.customer_segments is held" in held["marketing.campaign_audience"]
 
