@@ -121,6 +121,7 @@ def _run(
         Whether it came to its end; false when a plan changed the environment on the way.
     """
     environment = _finalized(context, settings, request)
+    recorder.plan = environment.plan_id
     console = RecordingConsole()
     context.console = console
     scheduler = RecordingScheduler.of(context, environment, recorder, lease)

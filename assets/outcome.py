@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 _LONGEST_ERROR = 500
+_MOMENTS = ("evaluated_at", "next_interval")
 
 Interval = tuple[datetime, datetime]
 """A half-open range of time, both ends aware and in UTC, as SQLMesh records it."""
@@ -71,6 +72,9 @@ class Outcome:
         error: SQLMesh's message, where the model failed.
         sql: The rendered query of the batch that failed.
         snapshot: Identifier of the SQLMesh snapshot.
+        plan: Id of the plan that the environment was at.
+        evaluated_at: When the last batch was recorded, by the clock of the process that executed;
+            aware, and never before what SQLMesh itself has written down for it.
         next_interval: When the model's next interval is due, in UTC.
         feeds_executed: Whether a selected model downstream is evaluated in the same execution.
         recovered: Whether a process that died has evaluated it, at least in part, and SQLMesh's
@@ -92,6 +96,8 @@ class Outcome:
     error: str | None = None
     sql: str | None = None
     snapshot: str | None = None
+    plan: str | None = None
+    evaluated_at: datetime | None = None
     next_interval: datetime | None = None
     feeds_executed: bool = False
     recovered: bool = False
@@ -126,20 +132,20 @@ class Outcome:
         return {
             **dataclasses.asdict(self),
             "intervals": [interval_to_json(interval) for interval in self.intervals],
-            "next_interval": self.next_interval and self.next_interval.isoformat(),
+            **{name: (at := getattr(self, name)) and at.isoformat() for name in _MOMENTS},
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Outcome:
         """Reads :meth:`to_json`."""
-        moment = content["next_interval"]
+        moments = {name: content[name] for name in _MOMENTS}
         return cls(
             **{
                 **content,
                 "status": OutcomeStatus(content["status"]),
                 "intervals": tuple(map(interval_from_json, content["intervals"])),
                 "audits": tuple(AuditOutcome(**audit) for audit in content["audits"]),
-                "next_interval": moment and datetime.fromisoformat(moment),
+                **{name: at and datetime.fromisoformat(at) for name, at in moments.items()},
             }
         )
 
@@ -167,3 +173,14 @@ def interval_from_json(content: Sequence[str]) -> Interval:
     """Reads :func:`interval_to_json`."""
     start, end = map(datetime.fromisoformat, content)
     return start, end
+
+
+def contiguous(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
+    """The same time as ranges that do not touch, in order."""
+    merged: list[Interval] = []
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)

@@ -10,7 +10,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from .outcome import FAILURES, AuditOutcome, Interval, Legacy, Outcome, OutcomeStatus
+from .outcome import (
+    FAILURES,
+    AuditOutcome,
+    Interval,
+    Legacy,
+    Outcome,
+    OutcomeStatus,
+    contiguous,
+)
 
 
 @dataclass
@@ -55,6 +63,7 @@ class Recorder:
         plan: Takes the batches that SQLMesh has not recorded and is about to evaluate, by ``fqn``.
 
     Attributes:
+        plan: Id of the plan that the environment is at.
         inherited: The batches that a process that died had planned, by ``fqn``, of the models
             that it has not recorded.
     """
@@ -64,10 +73,11 @@ class Recorder:
         record: Callable[[Outcome], None],
         plan: Callable[[Mapping[str, Sequence[Interval]]], None],
     ) -> None:
-        self._record, self._plan = record, plan
+        self._record, self._say_plan = record, plan
         self._lock = threading.RLock()
         self._progress: dict[str, Progress] = {}
         self._recorded: dict[str, OutcomeStatus] = {}
+        self.plan: str | None = None
         self.inherited: Mapping[str, Sequence[Interval]] = {}
 
     @property
@@ -110,7 +120,7 @@ class Recorder:
             new: The batches among them that SQLMesh has not recorded, by ``fqn``.
         """
         with self._lock:
-            self._plan(new)
+            self._say_plan(new)
             for model, entry in progress.items():
                 known = self._progress.get(model)
                 if known is not None and known.done:
@@ -246,7 +256,7 @@ class Recorder:
                 model=model,
                 name=entry.name,
                 status=status,
-                intervals=_contiguous(entry.done),
+                intervals=contiguous(entry.done),
                 interval_count=entry.interval_count,
                 batches=len(entry.done),
                 duration_ms=entry.duration_ms,
@@ -257,6 +267,8 @@ class Recorder:
                 error=entry.error,
                 sql=entry.sql,
                 snapshot=entry.snapshot,
+                plan=self.plan,
+                evaluated_at=datetime.now(UTC) if entry.done else None,
                 next_interval=entry.next_interval,
                 feeds_executed=entry.feeds_executed,
                 recovered=entry.recovered,
@@ -282,13 +294,3 @@ def _both(first: AuditOutcome, second: AuditOutcome) -> AuditOutcome:
 
 def _sum(first: int | None, second: int | None) -> int | None:
     return second if first is None else first + (second or 0)
-
-
-def _contiguous(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
-    merged: list[Interval] = []
-    for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)

@@ -13,6 +13,12 @@ from .outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
 
 AssetEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.Output[Any]
 
+EVALUATED_AT = "sqlmesh/evaluated_at"
+"""Metadata of a materialization: when SQLMesh had evaluated the model."""
+
+PLAN = "sqlmesh/plan"
+"""Metadata of a materialization: the plan that the environment was at."""
+
 _LONGEST_SQL = 10_000
 _RUN_ID = "sqlmesh/run_id"
 
@@ -71,6 +77,10 @@ def outcome_metadata(outcome: Outcome) -> dict[str, Any]:
     }
     if outcome.snapshot:
         metadata["sqlmesh/snapshot"] = outcome.snapshot
+    if outcome.plan:
+        metadata[PLAN] = outcome.plan
+    if outcome.evaluated_at:
+        metadata[EVALUATED_AT] = dg.MetadataValue.timestamp(outcome.evaluated_at)
     if outcome.rows is not None:
         metadata["dagster/row_count"] = outcome.rows
     if outcome.bytes is not None:

@@ -7,16 +7,14 @@ The same steps that ``Context.run`` takes before it evaluates, on the state as i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlglot import exp
 from sqlmesh.core.scheduler import Scheduler
 from sqlmesh.core.snapshot import (
-    DeployabilityIndex,
     Snapshot,
     apply_auto_restatements,
     snapshots_to_dag,
@@ -32,6 +30,7 @@ from ..assets.recorder import moment
 from ..config.settings import AutomationSettings
 from .facts import Due, DueState
 from .intervals import Range, due_since, first_outside, joined
+from .state import deployable, intervals_since, restated_at, uncached, unchanged, written_state
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -52,7 +51,7 @@ class _Answer:
 
     Attributes:
         state: What is due.
-        written: What SQLMesh's state held then, as :func:`_written` tells it.
+        written: What SQLMesh's state held then, as :func:`.written_state` tells it.
         until: When a cron can change the answer.
     """
 
@@ -97,7 +96,7 @@ class DueReader:
         """
         with self._lock, self._opened() as context, SQLMESH_LOCK:
             environment = read_environment(context, self._settings)
-            written = _written(context, environment)
+            written = written_state(context, environment)
             if self._answer is None or not self._answer.holds(written, at):
                 self._answer = None
                 state = self._read(context, environment, at)
@@ -114,6 +113,7 @@ class DueReader:
             models={snapshot.name for snapshot in self._snapshots.values()},
             due=self._due(context, environment, at),
             next_cron=self._next_cron(at),
+            altered=self._altered(environment),
         )
 
     def _changes_at(self, state: DueState) -> datetime:
@@ -134,6 +134,25 @@ class DueReader:
                 return snapshot.identifier, [(moment(start), moment(end)) for start, end in found]
         return None
 
+    def altered_since(self, models: Mapping[str, int]) -> dict[str, list[Interval]]:
+        """The intervals of some models that SQLMesh has recorded since some moments.
+
+        Args:
+            models: Moments in SQLMesh's milliseconds, by ``fqn``.
+
+        Returns:
+            The intervals by ``fqn``, in the order in which they were recorded; none of a model
+            whose intervals SQLMesh has compacted since.
+        """
+        versions = {s.name: s.version for s in self._snapshots.values() if s.name in models}
+        with self._lock, self._opened() as context, SQLMESH_LOCK:
+            rows = intervals_since(context, min(models.values()))
+        found: dict[str, list[Interval]] = {}
+        for name, version, start, end, altered in rows:
+            if name in models and version == versions[name] and altered > models[name]:
+                found.setdefault(name, []).append((moment(start), moment(end)))
+        return found
+
     @contextmanager
     def _opened(self) -> Iterator[Context]:
         if self._context is None:
@@ -148,7 +167,7 @@ class DueReader:
                 context.close()
 
     def _refresh(self, context: Context, environment: Environment) -> None:
-        state = _uncached(context)
+        state = uncached(context)
         if environment.plan_id != self._plan_id or not environment.finalized_ts:
             self._snapshots = dict(state.get_snapshots(environment.snapshots))
             self._plan_id = environment.plan_id
@@ -167,24 +186,20 @@ class DueReader:
     def _due(self, context: Context, environment: Environment, at: datetime) -> dict[str, Due]:
         prod = environment.naming_info.name == "prod"
         snapshots = self._snapshots
-        index = (
-            DeployabilityIndex.all_deployable()
-            if prod
-            else DeployabilityIndex.create(snapshots.values())
-        )
+        index = deployable(environment, snapshots)
         console = SignalConsole()
         before = {
             snapshot.name: (list(snapshot.intervals), restated_at(snapshot))
             for snapshot in snapshots.values()
             if prod and snapshot.is_model and snapshot.model.auto_restatement_cron
         }
-        with _unchanged(snapshots):
+        with unchanged(snapshots):
             if prod:  # as Context.run, which enables auto restatements for prod alone
                 apply_auto_restatements(snapshots, at)
             scheduler = Scheduler(
                 snapshots.values(),
                 context.snapshot_evaluator,
-                _uncached(context),
+                uncached(context),
                 default_catalog=context.default_catalog,
                 console=console,
             )
@@ -217,6 +232,18 @@ class DueReader:
             for snapshot, intervals in batches.items()
         }
 
+    def _altered(self, environment: Environment) -> dict[str, int]:
+        """When each model's table was last written that the environment shows."""
+        index = deployable(environment, self._snapshots)
+        found = {
+            snapshot.name: snapshot.last_altered_ts
+            if index.is_representative(snapshot)
+            else snapshot.dev_last_altered_ts
+            for snapshot in self._snapshots.values()
+            if snapshot.is_model
+        }
+        return {name: altered for name, altered in found.items() if altered}
+
     def _next_cron(self, at: datetime) -> dict[str, datetime]:
         known: dict[tuple[str, str], datetime] = {}
         found = {}
@@ -227,41 +254,6 @@ class DueReader:
                     known[cron] = snapshot.node.cron_next(at)
                 found[snapshot.name] = known[cron]
         return found
-
-
-def _written(context: Context, environment: Environment) -> tuple[Any, ...]:
-    """What changes whenever SQLMesh writes anything that makes models due or not.
-
-    Intervals are only ever added, also those that say "removed", but for compaction, which changes
-    nothing that they say.
-    """
-    state = _uncached(context)
-    table = state.interval_state.intervals_table
-    found = state.engine_adapter.fetchone(
-        exp.select("COUNT(*)", "MAX(created_ts)", "MAX(last_altered_ts)").from_(table)
-    )
-    return (environment.plan_id, environment.finalized_ts, *found)
-
-
-def _uncached(context: Context) -> Any:
-    """The state behind SQLMesh's caching wrapper, which may be two minutes old."""
-    return context.state_sync.state_sync  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _unchanged(snapshots: dict[Any, Snapshot]) -> Iterator[None]:
-    """Takes back what computing restatements does to the snapshots."""
-    saved = [
-        (s, list(s.intervals), list(s.pending_restatement_intervals), s.next_auto_restatement_ts)
-        for s in snapshots.values()
-    ]
-    try:
-        yield
-    finally:
-        for snapshot, intervals, pending, restated in saved:
-            snapshot.intervals = intervals
-            snapshot.pending_restatement_intervals = pending
-            snapshot.next_auto_restatement_ts = restated
 
 
 def _due(
@@ -284,15 +276,3 @@ def _due(
         waiting=(unready or "upstream is not ready") if waits else "",
         only_lookback=only_lookback,
     )
-
-
-def restated_at(snapshot: Snapshot) -> datetime:
-    """When a model with a cron for restatements is restated next.
-
-    As ``Snapshot.get_next_auto_restatement_interval``, which tells only whether that is now.
-    """
-    if snapshot.next_auto_restatement_ts:
-        return moment(snapshot.next_auto_restatement_ts)
-    ticks = snapshot.model.auto_restatement_croniter(snapshot.created_ts)
-    found: datetime = ticks.get_next(estimate=False)
-    return found

@@ -62,6 +62,8 @@ class DueState:
         models: ``fqn`` of everything that the environment holds.
         due: Of every model whose cron has elapsed, by ``fqn``.
         next_cron: When each model's cron elapses next, by ``fqn``.
+        altered: When SQLMesh last wrote each model's table, in its milliseconds, by ``fqn``; of
+            those that it has written.
     """
 
     at: datetime
@@ -70,6 +72,7 @@ class DueState:
     models: Set[str]
     due: Mapping[str, Due]
     next_cron: Mapping[str, datetime]
+    altered: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

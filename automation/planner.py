@@ -19,6 +19,7 @@ from ..assets.specs import AssetIndex
 from ..config.settings import AutomationSettings
 from .decisions import decide
 from .facts import DueState, Facts, Limits, Node
+from .outside import OutsideEvaluations
 from .recovery import Recovery
 from .runs import RunReader
 from .tick_plan import TickPlan
@@ -55,6 +56,7 @@ class Planner:
         self._runs = RunReader(index)
         self._recovery = Recovery(index)
         self._nodes = _nodes(manifest, policies)
+        self._outside = OutsideEvaluations(index, self._nodes, self._runs)
         self._parents = {node.fqn: node.parents for node in self._nodes}
         self._limits = Limits(
             executions=settings.max_concurrent_executions if manifest.has_lease else 1,
@@ -122,12 +124,14 @@ class Planner:
         )
         self._graph = graph
 
-    def recover(self, instance: dg.DagsterInstance) -> Iterator[str]:
-        """Puts right what runs left behind that died; a line for each.
+    def recover(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
+        """Reports what was evaluated and Dagster does not show; a line for each model.
 
-        Call it after :meth:`plan`, which reads SQLMesh's state.
+        That is what runs left behind that died, and what was evaluated outside Dagster.
         """
-        return self._recovery.report(instance, self._due_reader().recorded)
+        reader = self._due_reader()
+        yield from self._recovery.report(instance, reader.recorded)
+        yield from self._outside.report(instance, plan.state, reader.recorded, reader.altered_since)
 
     def priority_tag(self, plan: TickPlan) -> dict[str, str]:
         """Dagster's priority of a plan's run: that of its most urgent model."""

@@ -139,5 +139,6 @@ def _evaluated(history: History, recorded: Recorded) -> Iterator[Outcome]:
                 intervals=tuple(done),
                 batches=len(done),
                 snapshot=snapshot,
+                evaluated_at=datetime.now(UTC),
                 recovered=True,
             )

@@ -36,7 +36,7 @@ _PAGE = 50
 _MOST_PAGES = 20
 _MOST_KEPT = 100
 
-_UNSUCCESSFUL = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+UNSUCCESSFUL = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 @dataclass
@@ -73,7 +73,7 @@ class RunReader:
         """
         known = {node.fqn: node for node in nodes}
         last = self._last_runs(instance, list(known))
-        runs = _records(instance, set(last.values()))
+        runs = records_of(instance, set(last.values()))
         found: dict[str, list[Attempt]] = {}
         for fqn, run_id in last.items():
             if (record := runs.get(run_id)) and (attempt := self._attempt(instance, fqn, record)):
@@ -111,7 +111,7 @@ class RunReader:
             for record in instance.get_asset_records(list(by_key))
             if record.asset_entry.last_run_id
         }
-        runs = _records(instance, set(last.values()))
+        runs = records_of(instance, set(last.values()))
         return {fqn: _moment(runs[run_id]) for fqn, run_id in last.items() if run_id in runs}
 
     def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
@@ -137,7 +137,7 @@ class RunReader:
         self, instance: dg.DagsterInstance, model: str, record: RunRecord
     ) -> Attempt | None:
         run = record.dagster_run
-        if run.status not in _UNSUCCESSFUL:
+        if run.status not in UNSUCCESSFUL:
             return None
         outcome = self._read(instance, run.run_id).get(model)
         cancelled = run.status is dg.DagsterRunStatus.CANCELED
@@ -170,7 +170,7 @@ class RunReader:
         cursor = None
         for _ in range(_MOST_PAGES):
             page = instance.get_run_records(
-                dg.RunsFilter(statuses=list(_UNSUCCESSFUL)), limit=_PAGE, cursor=cursor
+                dg.RunsFilter(statuses=list(UNSUCCESSFUL)), limit=_PAGE, cursor=cursor
             )
             yield from page
             if len(page) < _PAGE:
@@ -210,7 +210,8 @@ def _started(record: RunRecord) -> datetime:
     return datetime.fromtimestamp(started, tz=UTC)
 
 
-def _records(instance: dg.DagsterInstance, run_ids: set[str]) -> dict[str, RunRecord]:
+def records_of(instance: dg.DagsterInstance, run_ids: set[str]) -> dict[str, RunRecord]:
+    """The records of some runs, by id."""
     if not run_ids:
         return {}
     records = instance.get_run_records(dg.RunsFilter(run_ids=list(run_ids)))

@@ -98,7 +98,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         except DatabaseLocked as error:
             context.log.info(str(error))
             return _result(context, skip_message=str(error))
-        for line in self._planner.recover(context.instance):
+        for line in self._planner.recover(context.instance, plan):
             context.log.warning(line)
         for line in plan.lines():
             context.log.info(line)

@@ -111,7 +111,7 @@ def run_tick(
     Raises:
         Unavailable: The execution could not reach a database.
     """
-    for line in location.planner.recover(instance):
+    for line in location.planner.recover(instance, plan):
         say(line)
     repository = location.definitions.get_repository_def()
     with dg.build_sensor_context(instance=instance, repository_def=repository) as context:

@@ -1,0 +1,184 @@
+"""Reports what SQLMesh evaluated outside Dagster: by ``sqlmesh run``, a plan or a restatement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from math import ceil
+from typing import Any
+
+import dagster as dg
+
+from ..assets.outcome import Interval, Outcome, OutcomeStatus, contiguous
+from ..assets.recorder import moment
+from ..assets.report import EVALUATED_AT, outcome_metadata
+from ..assets.specs import AssetIndex
+from .facts import DueState, Node
+from .runs import UNSUCCESSFUL, RunReader, records_of
+
+_BUDGET_SECONDS = 10.0
+"""How long one tick reports at most: Dagster gives the whole tick a minute."""
+
+_MOST_LINES = 20
+
+Since = Callable[[Mapping[str, int]], Mapping[str, Sequence[Interval]]]
+"""Gives the intervals that SQLMesh has recorded of models since moments in its milliseconds."""
+
+Recorded = Callable[[str], tuple[str, Sequence[Interval]] | None]
+"""Gives a model's snapshot and all the intervals that SQLMesh has recorded of it."""
+
+
+class OutsideEvaluations:
+    """Finds and reports them, once each.
+
+    SQLMesh keeps when a model's table was last written. What is newer than the asset's last
+    materialization, and no run's of ours, was written outside Dagster.
+
+    Args:
+        index: Which asset stands for which model.
+        nodes: The models.
+        runs: Reads the instance's runs.
+        budget_seconds: How long one call reports at most.
+    """
+
+    def __init__(
+        self,
+        index: AssetIndex,
+        nodes: Sequence[Node],
+        runs: RunReader,
+        budget_seconds: float = _BUDGET_SECONDS,
+    ) -> None:
+        self._index, self._runs, self._budget = index, runs, budget_seconds
+        self._models = {node.fqn: node for node in nodes if not node.is_audit}
+        self._settled: dict[str, int] = {}
+
+    def report(
+        self, instance: dg.DagsterInstance, state: DueState, recorded: Recorded, since: Since
+    ) -> Iterator[str]:
+        """Reports them as runless materializations.
+
+        Call it once what runs that died left behind is reported.
+
+        Args:
+            instance: Where it is recorded.
+            state: What SQLMesh's state holds; read before this.
+            recorded: What it holds of a model.
+            since: What it holds since a moment.
+
+        Yields:
+            A line for each model, up to some, and how many are left for the next call.
+        """
+        changed = [
+            fqn
+            for fqn, altered in state.altered.items()
+            if fqn in self._models and self._settled.get(fqn) != altered
+        ]
+        if not changed or state.planned_at is None:
+            return
+        # A run that is in progress reports what it evaluates, its unselected upstream too.
+        busy = self._upstream(self._runs.in_progress(instance))
+        changed = [fqn for fqn in changed if fqn not in busy]
+        known = self._known_until(instance, changed)
+        news = {fqn: known[fqn] for fqn in changed if state.altered[fqn] > known[fqn]}
+        self._settled |= {fqn: state.altered[fqn] for fqn in changed if fqn not in news}
+        if news:
+            yield from self._report(instance, state, news, recorded, since)
+
+    def _report(
+        self,
+        instance: dg.DagsterInstance,
+        state: DueState,
+        news: Mapping[str, int],
+        recorded: Recorded,
+        since: Since,
+    ) -> Iterator[str]:
+        later = {fqn: known for fqn, known in news.items() if known}
+        intervals = since(later) if later else {}
+        until = time.monotonic() + self._budget
+        for number, fqn in enumerate(news):
+            if time.monotonic() > until:
+                yield f"{len(news) - number} more were evaluated outside Dagster; next ticks tell"
+                return
+            altered = state.altered[fqn]
+            held = recorded(fqn)
+            if held is not None and not self._is_told(instance, fqn, altered):
+                snapshot, every = held
+                outcome = Outcome(
+                    model=fqn,
+                    name=self._models[fqn].name,
+                    status=OutcomeStatus.EXECUTED,
+                    intervals=contiguous(intervals.get(fqn) or every),
+                    snapshot=snapshot,
+                    plan=state.plan_id,
+                    evaluated_at=moment(altered),
+                )
+                _report_outside(instance, self._index.keys[fqn], outcome, altered)
+                if number < _MOST_LINES:
+                    yield f"{outcome.name} was evaluated outside Dagster"
+            self._settled[fqn] = altered
+        if len(news) > _MOST_LINES:
+            yield f"{len(news)} models were evaluated outside Dagster"
+
+    def _upstream(self, in_progress: Collection[str]) -> set[str]:
+        """Models and all that is upstream of them."""
+        found: set[str] = set()
+        queue = list(in_progress)
+        while queue:
+            fqn = queue.pop()
+            if fqn not in found:
+                found.add(fqn)
+                queue.extend(self._models[fqn].parents if fqn in self._models else ())
+        return found
+
+    def _known_until(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, int]:
+        """Until when Dagster knows of each model's evaluations, in SQLMesh's milliseconds."""
+        by_key = {self._index.keys[fqn]: fqn for fqn in models}
+        known = dict.fromkeys(models, 0)
+        last_runs: dict[str, str] = {}
+        for record in instance.get_asset_records(list(by_key)):
+            entry, fqn = record.asset_entry, by_key[record.asset_entry.asset_key]
+            made = entry.last_materialization_record
+            if made is not None:
+                known[fqn] = _evaluated_until(made.event_log_entry)
+            if entry.last_run_id and (made is None or made.run_id != entry.last_run_id):
+                last_runs[fqn] = entry.last_run_id
+        ended = records_of(instance, set(last_runs.values()))
+        for fqn, run_id in last_runs.items():
+            run = ended.get(run_id)
+            # It may have evaluated some batches before one failed; those are its own.
+            if run is not None and run.end_time and run.dagster_run.status in UNSUCCESSFUL:
+                known[fqn] = max(known[fqn], _milliseconds(run.end_time))
+        return known
+
+    def _is_told(self, instance: dg.DagsterInstance, fqn: str, altered: int) -> bool:
+        """Whether somebody else has reported it meanwhile, as another tick may."""
+        records = instance.fetch_materializations(self._index.keys[fqn], limit=1).records
+        return any(_evaluated_until(record.event_log_entry) >= altered for record in records)
+
+
+def _evaluated_until(entry: dg.EventLogEntry) -> int:
+    made = entry.asset_materialization
+    said = made.metadata.get(EVALUATED_AT) if made is not None else None
+    value: Any = said.value if said is not None else entry.timestamp
+    return _milliseconds(value)
+
+
+def _milliseconds(timestamp: float) -> int:
+    # Rounded up: SQLMesh cuts its own off, at the same moment or before.
+    return ceil(round(timestamp * 1000, 3))
+
+
+def _report_outside(
+    instance: dg.DagsterInstance, key: dg.AssetKey, outcome: Outcome, altered: int
+) -> None:
+    metadata = outcome_metadata(outcome)
+    for unknown in ("sqlmesh/batches", "sqlmesh/duration_ms"):
+        metadata.pop(unknown)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            asset_key=key,
+            description="Evaluated by SQLMesh outside Dagster",
+            metadata=metadata,
+            tags={"dagster/data_version": f"{outcome.snapshot}@{altered}"},
+        )
+    )
