@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,6 +67,11 @@ query {
       }
     }
   }
+}"""
+
+_LAUNCH = """
+mutation ($params: ExecutionParams!) {
+  launchRun(executionParams: $params) { ... on LaunchRunSuccess { run { runId } } __typename }
 }"""
 
 _RUN_EVENTS = """
@@ -179,9 +184,20 @@ class Deployment:
         home: ``DAGSTER_HOME``; made for it.
         project: The SQLMesh project.
         settings: Further settings, by the variable's name without its prefix.
+        variables: Other variables of its processes.
+        dagster_yaml: Further lines of it.
     """
 
-    def __init__(self, home: Path, project: Path, **settings: object) -> None:
+    def __init__(
+        self,
+        home: Path,
+        project: Path,
+        *,
+        variables: Mapping[str, str] | None = None,
+        dagster_yaml: str = "",
+        **settings: object,
+    ) -> None:
+        self._dagster_yaml = f"telemetry: {{enabled: false}}\n{dagster_yaml}"
         self.project = project
         self.executions = home / "executions.log"
         self._home = home
@@ -189,6 +205,7 @@ class Deployment:
         self._port = _free_port()
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)},
+            **(variables or {}),
             "DAGSTER_HOME": str(home),
             "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS": "true",
             f"{PREFIX}PROJECT": str(project),
@@ -201,7 +218,7 @@ class Deployment:
 
     def __enter__(self) -> Deployment:
         self._home.mkdir(parents=True)
-        (self._home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        (self._home / "dagster.yaml").write_text(self._dagster_yaml)
         with self._log.open("w") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dagster", "dev", "-m", MODULE, "--port", str(self._port)],
@@ -227,6 +244,11 @@ class Deployment:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
             self._process.wait()
+
+    @property
+    def url(self) -> str:
+        """Address of the webserver."""
+        return f"http://127.0.0.1:{self._port}"
 
     @property
     def output(self) -> str:
@@ -257,7 +279,7 @@ class Deployment:
             OSError: The webserver cannot be reached.
         """
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}/graphql",
+            f"{self.url}/graphql",
             data=json.dumps({"query": query, "variables": variables}).encode(),
             headers={"Content-Type": "application/json"},
         )
@@ -323,6 +345,21 @@ class Deployment:
             return found[run_id] if run_id in found and found[run_id].ended else None
 
         return self.wait_for(f"the end of run {run_id}", ended)
+
+    def launch(self, assets: Sequence[str], **tags: str) -> str:
+        """Launches a run of some assets, as the button "Materialize" does; its id."""
+        params = {
+            "selector": {
+                **{k: v for k, v in _SELECTOR.items() if k != "name"},
+                "pipelineName": "__ASSET_JOB",
+                "assetSelection": [{"path": asset.split("/")} for asset in assets],
+            },
+            "mode": "default",
+            "executionMetadata": {"tags": [{"key": k, "value": v} for k, v in tags.items()]},
+        }
+        launched = self.query(_LAUNCH, params=params)["launchRun"]
+        run_id: str = launched["run"]["runId"]
+        return run_id
 
     def process_of(self, run: LiveRun) -> int:
         """Id of the process that Dagster started for a run, as the run's log names it."""

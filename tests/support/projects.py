@@ -35,7 +35,11 @@ def copy_example(folder: Path) -> Path:
 
 def planned_example(folder: Path) -> Path:
     """The example with raw data, planned and evaluated up to :data:`PLANNED_AT`."""
-    copy_example(folder)
+    return planned_in(copy_example(folder))
+
+
+def planned_in(folder: Path) -> Path:
+    """A copy of the example, given raw data, planned and evaluated up to :data:`PLANNED_AT`."""
     example_data().generate(folder / "jaffle_shop.duckdb", date(2026, 10, 1), date(2026, 11, 1))
     plan(folder, PLANNED_AT)
     return folder

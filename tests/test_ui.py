@@ -1,0 +1,154 @@
+"""What a person sees in Dagster's UI, in a real browser, on the example.
+
+One deployment for the module. Nearly everything is due at its first tick; one model waits at a gate,
+so that a run can be seen in progress, and one fails, so that what reads it is held. The pictures
+that the docs use come from here: set SCREENSHOTS to a folder to keep them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import projects
+from support.deployment import MODULE, SENSOR, Deployment, LiveRun, LiveTick
+from support.warehouse import sleeping
+
+pytest.importorskip("playwright", reason="the browser is driven by Playwright")
+from support.browser import Browser, browser_on, chromium
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ui")]
+
+SENSOR_PAGE = f"/locations/__repository__@{MODULE}/sensors/{SENSOR}"
+ONE_AT_A_TIME = """
+concurrency:
+  runs:
+    tag_concurrency_limits:
+      - {key: sqlmesh/environment, value: {applyLimitPerUniqueValue: true}, limit: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A deployment that has gone through a run, and what was to be seen on the way.
+
+    Attributes:
+        in_progress: Text of the first run's page while a model was being evaluated.
+        queue: Text of the page of queued runs meanwhile.
+    """
+
+    deployment: Deployment
+    browser: Browser
+    first: LiveRun
+    in_progress: str
+    queue: str
+    idle: LiveTick
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    chromium()
+    folder = tmp_path_factory.mktemp("ui")
+    project = projects.copy_example(folder / "jaffle_shop")
+    gate = folder / "gate" / "core.slow"
+    gate.mkdir(parents=True)
+    (gate / "open").touch()
+    slow = sleeping("core.slow").replace('context.var("gate")', repr(str(folder / "gate")))
+    (project / "models" / "core" / "slow.py").write_text(slow)
+    projects.planned_in(project)
+    (gate / "open").unlink()
+    pictures = Path(os.environ.get("SCREENSHOTS", folder / "pictures"))
+    with (
+        Deployment(
+            folder / "home",
+            project,
+            variables={"JAFFLE_SHOP_FAIL": "1"},
+            dagster_yaml=ONE_AT_A_TIME,
+            enabled="true",
+            interval_seconds=2,
+        ) as deployment,
+    ):
+        tick = deployment.wait_for_tick("a tick that fires", lambda tick: tick.run_ids)
+        with browser_on(deployment.url, pictures) as browser:
+            deployment.wait_for("the model at the gate", (gate / "reached").exists)
+            yield _played(deployment, browser, tick, gate)
+
+
+def _played(deployment: Deployment, browser: Browser, tick: LiveTick, gate: Path) -> Stage:
+    (run_id,) = tick.run_ids
+    browser.open(f"/runs/{run_id}")
+    browser.sees("staging.orders executed")
+    in_progress = browser.text()
+    browser.picture("run-in-progress")
+    second = deployment.launch(["reference/store_regions"], **{"sqlmesh/environment": "prod"})
+    browser.open("/runs")
+    browser.sees("Queued (1)").click()
+    browser.sees(second[:8])
+    queue = browser.text()
+    browser.picture("run-queued")
+    (gate / "open").touch()
+    first = deployment.wait_for_run(run_id)
+    deployment.wait_for_run(second)
+    idle = deployment.wait_for_tick(
+        "a tick that skips", lambda each: each.skip_reason and each.tick_id > tick.tick_id
+    )
+    return Stage(deployment, browser, first, in_progress, queue, idle)
+
+
+def test_a_run_in_progress_shows_each_model_as_sqlmesh_finishes_it(stage: Stage) -> None:
+    assert "Started" in stage.in_progress
+    assert "staging.orders executed" in stage.in_progress
+    assert "core.slow executed" not in stage.in_progress
+
+
+def test_a_run_that_waits_for_another_one_is_seen_in_the_queue(stage: Stage) -> None:
+    assert "reference/store_regions" in stage.queue
+    assert "sqlmesh/environment: prod" in stage.queue
+
+
+def test_the_automation_page_shows_the_sensor_switched_on(stage: Stage) -> None:
+    stage.browser.open("/automation")
+    stage.browser.sees(SENSOR, exact=True)
+    stage.browser.sees("Automation condition sensor")
+    assert stage.browser.page.get_by_role("checkbox", checked=True).count()
+    stage.browser.picture("automation")
+
+
+def test_the_sensors_page_lists_ticks_that_fire_and_ticks_that_skip(stage: Stage) -> None:
+    stage.browser.open(SENSOR_PAGE)
+    stage.browser.sees("materializations requested")
+    stage.browser.sees("Skipped")
+    stage.browser.picture("ticks")
+
+
+def test_a_skipped_tick_says_why(stage: Stage) -> None:
+    assert stage.idle.skip_reason is not None
+    stage.browser.open(f"{SENSOR_PAGE}?statuses=skipped")
+    stage.browser.sees("Skipped")
+    print(stage.browser.text())
+    stage.browser.picture("tick-skipped")
+
+
+def test_the_asset_page_shows_why_a_model_is_held(stage: Stage) -> None:
+    stage.browser.open("/assets/marketing/campaign_audience?view=automation")
+    stage.browser.sees("Not requested").click()
+    stage.browser.picture("held")
+    print(stage.browser.text())
+    stage.browser.sees("upstream ready")
+    stage.browser.sees("upstream marketing.customer_segments is held")
+
+
+def test_the_asset_page_shows_checks(stage: Stage) -> None:
+    stage.browser.open("/assets/sales/orders?view=checks")
+    stage.browser.sees("assert_order_total_not_negative")
+    stage.browser.sees("Succeeded")
+    stage.browser.picture("checks")
+
+
+def test_the_failed_run_names_the_model_and_sqlmeshs_error(stage: Stage) -> None:
+    stage.browser.open(f"/runs/{stage.first.run_id}")
+    stage.browser.sees("marketing.customer_segments failed")
+    stage.browser.picture("run-failed")
