@@ -17,11 +17,12 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 
 from ..assets.factory import PRIORITY_TAG
 from ..assets.manifest import Manifest
+from ..assets.outcome import Interval
 from ..assets.policy import Policy
 from ..assets.specs import AssetIndex
 from ..config.settings import AutomationSettings
 from .decisions import Decision, decide
-from .facts import DueState, Facts, Limits, Node, spoken, spoken_intervals
+from .facts import Attempt, DueState, Facts, Limits, Node, spoken, spoken_intervals
 from .recovery import Recovery
 from .runs import RunReader
 
@@ -41,12 +42,14 @@ class TickPlan:
         zone: IANA zone of times in messages.
         state: What SQLMesh holds due.
         decisions: For every model and standalone audit, by ``fqn``.
+        attempts: The last runs that failed to evaluate a due model, newest first, by ``fqn``.
     """
 
     environment: str
     zone: str
     state: DueState
     decisions: Mapping[str, Decision]
+    attempts: Mapping[str, Sequence[Attempt]]
 
     @cached_property
     def due(self) -> list[Decision]:
@@ -165,7 +168,9 @@ class Planner:
             )
         )
         decisions = decide(self._nodes, facts, self._limits)
-        return TickPlan(self._settings.environment, self._settings.timezone, state, decisions)
+        return TickPlan(
+            self._settings.environment, self._settings.timezone, state, decisions, facts.attempts
+        )
 
     def learn(self, graph: BaseAssetGraph[Any]) -> None:
         """Takes from the code location's assets which of them are automated, and how.
@@ -191,6 +196,10 @@ class Planner:
         Call it after :meth:`plan`, which reads SQLMesh's state.
         """
         return self._recovery.report(instance, self._due_reader().recorded)
+
+    def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
+        """A model's SQLMesh snapshot and its intervals, as of the last :meth:`plan`; by ``fqn``."""
+        return self._due_reader().recorded(model)
 
     def priority_tag(self, plan: TickPlan) -> dict[str, str]:
         """Dagster's priority of a plan's run: that of its most urgent model."""
