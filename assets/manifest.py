@@ -144,6 +144,11 @@ class Manifest:
         """The models that SQLMesh evaluates: those that become materializable assets."""
         return tuple(model for model in self.models if model.is_executed)
 
+    @property
+    def decided(self) -> tuple[ManifestModel | ManifestStandaloneAudit, ...]:
+        """The models and standalone audits on which every tick decides."""
+        return (*self.executed, *self.standalone_audits)
+
     def to_json(self) -> str:
         """The file's content."""
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, separators=(",", ":"))

@@ -46,17 +46,25 @@ class Policy:
     group: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
-    def spoken(self) -> list[str]:
-        """What differs from the defaults, each with where it comes from."""
-        values = {
-            "schedule": "off" if self.schedule is None else str(self.schedule),
+    def values(self) -> dict[str, str]:
+        """Every value in words, by the key with which a rule sets it."""
+        off = "off" if "schedule" in self.origins else "whenever it is due"
+        return {
+            "schedule": str(self.schedule or off),
             "paused": str(self.paused).lower(),
-            "retry": f"{self.retry.max_attempts} attempts",
+            "retry": (
+                f"{self.retry.max_attempts} attempts, {self.retry.delay_seconds} s apart and "
+                f"each time twice as long, up to {self.retry.max_delay_seconds} s"
+            ),
             "min_gap_seconds": f"{self.min_gap.total_seconds():.0f}",
             "upstream": "wait" if self.waits_for_upstream else "ignore",
-            "priority": str(self.priority),
-            "group": str(self.group),
+            "priority": "none" if self.priority is None else str(self.priority),
+            "group": self.group or "the translator's",
         }
+
+    def spoken(self) -> list[str]:
+        """What differs from the defaults, each with where it comes from."""
+        values = {**self.values(), "retry": f"{self.retry.max_attempts} attempts"}
         return [f"{name} {values[name]} ({origin})" for name, origin in self.origins.items()]
 
 
@@ -126,7 +134,10 @@ def _policy(
         schedule = None if cron == OFF else Schedule(cron, zone or settings.timezone)
     retry = {**settings.retry.model_dump(), **values.get("retry", {})}
     upstream = values.get("upstream", settings.upstream)
-    given = {"UPSTREAM": settings.upstream is not Upstream.WAIT and "upstream" not in origins}
+    given = {
+        "RETRY": settings.retry != _RETRY and "retry" not in origins,
+        "UPSTREAM": settings.upstream is not Upstream.WAIT and "upstream" not in origins,
+    }
     return Policy(
         schedule=schedule,
         paused=paused,

@@ -125,29 +125,83 @@ _at = click.option(
 )
 
 
+_as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."
+)
+
+
 @main.command()
 @_at
 @click.option("--due", is_flag=True, help="Show only the models that are due or not ready.")
+@_as_json
 @_settings_options
-def status(settings: AutomationSettings, at: datetime | None, due: bool) -> None:
+def status(settings: AutomationSettings, at: datetime | None, due: bool, as_json: bool) -> None:
     """Show for every model whether a tick would request it now, and why.
 
-    Reads only: nothing is executed and nothing is written.
-    """
+    Also what is set for it, and by which rule; and schedules that are not likely to do what is
+    meant. Reads only: nothing is executed and nothing is written.
+
+    \b
+    Examples:
+      sqlmesh-automation status --due
+      sqlmesh-automation status --at 2026-11-24T00:05
+      sqlmesh-automation status --json | jq '.models[] | select(.policy != {})'
+    """  # noqa: D301 - click reads the character
     from .definitions import Location
-    from .rendering import decisions_table
+    from .mappings import misleading
+    from .rendering import decisions_table, print_warnings
+    from .ticking import dagster_instance, status_json
+
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        location = Location(settings)
+        with dagster_instance() as instance:
+            plan = location.planner.plan(instance, at or datetime.now(UTC))
+    if as_json:
+        click.echo(json.dumps(status_json(location, plan, only_due=due)))
+        return
+    console = Console()
+    console.print(decisions_table(location, plan, only_due=due))
+    print_warnings(console, misleading(settings, location.manifest, location.policies))
+
+
+@main.command()
+@click.argument("model")
+@_at
+@_as_json
+@_settings_options
+def explain(settings: AutomationSettings, model: str, at: datetime | None, as_json: bool) -> None:
+    """Explain what is decided about one MODEL, and why: all that is known of it.
+
+    MODEL is the name of a model or standalone audit, its asset key or its fully qualified name.
+    Shown are the decision part by part, as in the UI's tree; what is due and what is recorded;
+    what is set for it and by which rule; what it reads; its last runs; and what happens next.
+    Reads only.
+
+    \b
+    Examples:
+      sqlmesh-automation explain sales.orders
+      sqlmesh-automation explain sales/orders --at 2026-11-24T00:05
+      sqlmesh-automation explain sales.orders --json | jq '.parts[] | select(.holds == false)'
+    """  # noqa: D301 - click reads the character
+    from .definitions import Location
+    from .explaining import explain as explained
+    from .rendering import print_explanation
     from .ticking import dagster_instance
 
-    location = Location(settings)
-    with dagster_instance() as instance:
-        plan = location.planner.plan(instance, at or datetime.now(UTC))
-    Console().print(decisions_table(location, plan, only_due=due))
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        location = Location(settings)
+        with dagster_instance() as instance:
+            found = explained(location, instance, model, at or datetime.now(UTC))
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        print_explanation(Console(), found)
 
 
 @main.command(epilog=EXIT_CODES)
 @_at
 @click.option("--dry-run", is_flag=True, help="Decide only; request and execute nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@_as_json
 @_settings_options
 def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_json: bool) -> None:
     """Do one tick here and now: decide, and execute the run that it asks for in this process.
@@ -197,13 +251,31 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
 
 
 @main.command(epilog=EXIT_CODES)
+@_as_json
 @_settings_options
-def doctor(settings: AutomationSettings) -> None:
-    """Check that everything is in place, and say what to do where it is not."""
+def doctor(settings: AutomationSettings, as_json: bool) -> None:
+    """Check that everything is in place, and say what to do where it is not.
+
+    Looks at the settings and where each comes from, versions, the project, SQLMesh's state and
+    the warehouse, the time that a tick takes, time zones and schedules; and, where DAGSTER_HOME
+    is set, at the deployment's storage, daemons, sensor, executor and queue.
+
+    \b
+    Examples:
+      sqlmesh-automation doctor
+      sqlmesh-automation doctor --json | jq '.findings[] | select(.level != "ok")'
+    """  # noqa: D301 - click reads the character
     from .doctor import examine
     from .rendering import print_findings
 
-    findings = list(examine(settings))
-    print_findings(Console(), findings)
+    options = click.get_current_context().params
+    given = [name for name in AutomationSettings.model_fields if options.get(name) is not None]
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        findings = list(examine(settings, given))
     worst = max((finding.exit_code for finding in findings), default=0)
+    if as_json:
+        found = [finding.to_json() for finding in findings]
+        click.echo(json.dumps({"exit_code": worst, "findings": found}))
+    else:
+        print_findings(Console(), findings)
     sys.exit(worst)

@@ -1,11 +1,15 @@
 """The automation condition of a model: a tree that looks a tick's decision up.
 
-The tree holds no logic of its own. It shows a person, in Dagster's UI, what was decided and why.
+The tree holds no logic of its own. It shows a person, in Dagster's UI, what was decided and why;
+``sqlmesh-automation explain`` prints the same tree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
 from typing import Any
 
 import dagster as dg
@@ -18,21 +22,56 @@ from .planner import LABEL, Planner
 from .tick_plan import TickPlan
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a decision.
+
+    Attributes:
+        label: What has to hold for the model to be requested; never changes from tick to tick.
+        look: Whether it holds in a decision, and why; the reason is empty where none is needed.
+        upstream: Whether it is about what the model reads.
+    """
+
+    label: str
+    look: Callable[[Decision], tuple[bool, str]]
+    upstream: bool = False
+
+
+def parts(model: ManifestModel | ManifestStandaloneAudit, policy: Policy) -> tuple[Part, ...]:
+    """The parts of a model's decisions; it is requested where all of them hold."""
+    cron = " ".join(filter(None, (model.cron, model.cron_tz)))
+    schedule = "off" if policy.paused else str(policy.schedule or "whenever it is due")
+    return (
+        Part(f"due in SQLMesh ({cron})", _due),
+        Part(f"schedule open ({schedule})", lambda each: (not each.schedule, each.schedule)),
+        Part("not in progress", lambda each: (not each.in_progress, each.in_progress)),
+        Part("upstream ready", lambda each: (not each.upstream, each.upstream), upstream=True),
+        Part("retry allowed", lambda each: (not each.retry, each.retry)),
+        Part("within limits", lambda each: (not each.limits, each.limits)),
+    )
+
+
+def _due(decision: Decision) -> tuple[bool, str]:
+    if decision.lookback:
+        return False, decision.lookback
+    return decision.is_due, decision.reason if not decision.held else ""
+
+
 @dataclass(frozen=True, eq=False)
 class _LookUp(dg.AutomationCondition[Any]):
-    """One part of a decision, under a label that never changes.
+    """One part of a decision as a condition.
 
     What changes from tick to tick stands in a child condition: Dagster keeps a history by label.
     """
 
-    label: str
+    part: Part
     model: str
     planner: Planner = field(repr=False)
 
     @property
     def name(self) -> str:
         """Formal name, which also tells Dagster whether this is the same condition as before."""
-        return self.label
+        return self.part.label
 
     @property
     def requires_cursor(self) -> bool:
@@ -46,7 +85,7 @@ class _LookUp(dg.AutomationCondition[Any]):
         holds, reason = (
             (False, "not in this code location's SQLMesh environment")
             if decision is None
-            else self._look(decision)
+            else self.part.look(decision)
         )
         if holds and decision is not None and (objection := self._object(context, plan)):
             holds, reason = False, objection
@@ -63,9 +102,6 @@ class _LookUp(dg.AutomationCondition[Any]):
             context.candidate_subset if holds else empty,
             child_results=children,
         )
-
-    def _look(self, decision: Decision) -> tuple[bool, str]:
-        raise NotImplementedError
 
     def _object(self, context: AutomationContext[Any], plan: TickPlan) -> str:
         """What only the evaluation itself can tell against it; empty for nothing."""
@@ -93,37 +129,10 @@ class _Reason(dg.AutomationCondition[Any]):
         raise NotImplementedError("a reason is shown, not evaluated")
 
 
-class _Due(_LookUp):
-    def _look(self, decision: Decision) -> tuple[bool, str]:
-        if decision.lookback:
-            return False, decision.lookback
-        return decision.is_due, decision.reason if not decision.held else ""
-
-
-class _ScheduleOpen(_LookUp):
-    def _look(self, decision: Decision) -> tuple[bool, str]:
-        return not decision.schedule, decision.schedule
-
-
-class _WithinLimits(_LookUp):
-    def _look(self, decision: Decision) -> tuple[bool, str]:
-        return not decision.limits, decision.limits
-
-
-class _NotInProgress(_LookUp):
-    def _look(self, decision: Decision) -> tuple[bool, str]:
-        return not decision.in_progress, decision.in_progress
-
-
 @dataclass(frozen=True, eq=False)
 class _UpstreamReady(_LookUp):
-    waits: bool = True
-
-    def _look(self, decision: Decision) -> tuple[bool, str]:
-        return not decision.upstream, decision.upstream
-
     def _object(self, context: AutomationContext[Any], plan: TickPlan) -> str:
-        if not self.waits or not plan.decisions[self.model].requested:
+        if not plan.decisions[self.model].requested:
             return ""
         for key in plan.requested_upstream(self.model):
             # Dagster evaluates upstream assets first. Theirs may be composed with other conditions.
@@ -131,11 +140,6 @@ class _UpstreamReady(_LookUp):
             if subset is None or subset.is_empty:
                 return f"upstream {key.to_user_string()} is due and held by its own condition"
         return ""
-
-
-class _RetryAllowed(_LookUp):
-    def _look(self, decision: Decision) -> tuple[bool, str]:
-        return not decision.retry, decision.retry
 
 
 def sqlmesh_due(
@@ -150,13 +154,10 @@ def sqlmesh_due(
         model: The model or standalone audit.
         policy: How it is automated.
     """
-    cron = " ".join(filter(None, (model.cron, model.cron_tz)))
-    schedule = "off" if policy.paused else str(policy.schedule or "whenever it is due")
-    return (
-        _Due(f"due in SQLMesh ({cron})", model.fqn, planner)
-        & _ScheduleOpen(f"schedule open ({schedule})", model.fqn, planner)
-        & _NotInProgress("not in progress", model.fqn, planner)
-        & _UpstreamReady("upstream ready", model.fqn, planner, policy.waits_for_upstream)
-        & _RetryAllowed("retry allowed", model.fqn, planner)
-        & _WithinLimits("within limits", model.fqn, planner)
-    ).with_label(LABEL)
+    first, second, *others = (
+        (_UpstreamReady if part.upstream and policy.waits_for_upstream else _LookUp)(
+            part, model.fqn, planner
+        )
+        for part in parts(model, policy)
+    )
+    return reduce(and_, others, first & second).with_label(LABEL)

@@ -29,6 +29,8 @@ class Decision:
         upstream: Why something that it reads holds it.
         retry: Why its last failures hold it.
         limits: Why this tick's run has no place for it.
+        retry_at: When its last failures no longer hold it, where they do; in the zone of the
+            settings.
     """
 
     model: str
@@ -42,6 +44,7 @@ class Decision:
     upstream: str = ""
     retry: str = ""
     limits: str = ""
+    retry_at: datetime | None = None
 
     @property
     def is_due(self) -> bool:
@@ -129,9 +132,12 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
             upstream=upstream if waits else "",
         )
         if decision.is_due:
-            retry, resumed = _retry(node, facts, zone)
+            retry = _retry(node, facts, zone)
             decision = replace(
-                decision, retry=retry, schedule=_schedule(node, facts, resumed, zone)
+                decision,
+                retry=retry.reason,
+                retry_at=retry.at,
+                schedule=_schedule(node, facts, retry.resumed, zone),
             )
             if decision.requested:
                 requested += 1
@@ -224,7 +230,22 @@ def _next_cron(node: Node, attempt: Attempt) -> datetime:
     return next_tick(node.cron, attempt.at, node.cron_tz)
 
 
-def _retry(node: Node, facts: Facts, zone: ZoneInfo) -> tuple[str, datetime | None]:
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """What a model's failures mean for it.
+
+    Attributes:
+        reason: Why they hold it; empty where they do not.
+        at: When they no longer do, where they do.
+        resumed: The cron tick that it waits for or has waited for after its last attempt.
+    """
+
+    reason: str = ""
+    at: datetime | None = None
+    resumed: datetime | None = None
+
+
+def _retry(node: Node, facts: Facts, zone: ZoneInfo) -> _Retry:
     """Why a model's failures hold it.
 
     - One that failed is requested again after a delay, which doubles each time up to a limit,
@@ -237,26 +258,25 @@ def _retry(node: Node, facts: Facts, zone: ZoneInfo) -> tuple[str, datetime | No
         node: The model.
         facts: What is known.
         zone: Zone of the times.
-
-    Returns:
-        The reason, empty where nothing holds it; and the cron tick that it waits for or has
-        waited for after its last attempt.
     """
     given, state, policy = facts.attempts.get(node.fqn, ()), facts.state, node.policy.retry
     row = [each for each in given if counts(node, state.planned_at, given[0], each)]
     if not row:
-        return "", None
+        return _Retry()
     last, next_cron = row[0], _next_cron(node, row[0])
     failed = [each for each in row if each.tried]
     spent = len(failed) >= policy.max_attempts or not last.retried
     if state.at >= next_cron:
-        return "", next_cron if spent else None
+        return _Retry(resumed=next_cron if spent else None)
     if spent:
         number = f", attempt {len(failed)} of {policy.max_attempts}" if last.retried else ""
-        return (
+        local = next_cron.astimezone(zone)
+        return _Retry(
             f"{last.why} in run {last.run_id}{number}; "
-            f"tried again at its next cron tick, {spoken(next_cron.astimezone(zone))}"
-        ), next_cron
+            f"tried again at its next cron tick, {spoken(local)}",
+            at=local,
+            resumed=next_cron,
+        )
     untried = next((n for n, each in enumerate(row) if each.tried), len(row))
     again, what = last.ended + _pause(untried), "tried again"
     if failed:
@@ -264,9 +284,9 @@ def _retry(node: Node, facts: Facts, zone: ZoneInfo) -> tuple[str, datetime | No
         again = max(again, failed[0].ended + timedelta(seconds=delay))
         what = f"attempt {len(failed) + 1} of {policy.max_attempts}"
     if state.at >= again:
-        return "", None
-    again = min(again, next_cron)
-    return f"{last.why} in run {last.run_id}; {what} at {spoken(again.astimezone(zone))}", None
+        return _Retry()
+    again = min(again, next_cron).astimezone(zone)
+    return _Retry(f"{last.why} in run {last.run_id}; {what} at {spoken(again)}", at=again)
 
 
 def _pause(untried: int) -> timedelta:

@@ -14,6 +14,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 
 from ..assets.factory import PRIORITY_TAG
 from ..assets.manifest import Manifest
+from ..assets.outcome import Interval
 from ..assets.policy import Policy
 from ..assets.specs import AssetIndex
 from ..config.settings import AutomationSettings
@@ -102,6 +103,7 @@ class Planner:
             zone=self._settings.timezone,
             state=state,
             decisions=decisions,
+            attempts=facts.attempts,
             parents=self._parents,
             keys=self._index.keys,
         )
@@ -132,6 +134,10 @@ class Planner:
         reader = self._due_reader()
         yield from self._recovery.report(instance, reader.recorded)
         yield from self._outside.report(instance, plan.state, reader.recorded, reader.altered_since)
+
+    def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
+        """A model's SQLMesh snapshot and its intervals, as of the last :meth:`plan`; by ``fqn``."""
+        return self._due_reader().recorded(model)
 
     def priority_tag(self, plan: TickPlan) -> dict[str, str]:
         """Dagster's priority of a plan's run: that of its most urgent model."""

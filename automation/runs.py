@@ -36,7 +36,29 @@ _PAGE = 50
 _MOST_PAGES = 20
 _MOST_KEPT = 100
 
+_ENDED = {
+    dg.DagsterRunStatus.SUCCESS: "not evaluated",
+    dg.DagsterRunStatus.FAILURE: "not evaluated: the run failed",
+    dg.DagsterRunStatus.CANCELED: "cancelled",
+}
+
 UNSUCCESSFUL = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run that was to evaluate a model.
+
+    Attributes:
+        at: The moment for which the run was done, aware.
+        outcome: What became of the model, where the run's ledger tells.
+        text: The same in words, whatever is known.
+    """
+
+    run_id: str
+    at: datetime
+    outcome: Outcome | None
+    text: str
 
 
 @dataclass
@@ -113,6 +135,32 @@ class RunReader:
         }
         runs = records_of(instance, set(last.values()))
         return {fqn: _moment(runs[run_id]) for fqn, run_id in last.items() if run_id in runs}
+
+    def history(self, instance: dg.DagsterInstance, model: str, limit: int) -> list[PastRun]:
+        """The last runs that were to evaluate a model or standalone audit, newest first."""
+        if checks := self.index.checks.get(model):
+            run_ids = [
+                execution.run_id
+                for execution in instance.event_log_storage.get_asset_check_execution_history(
+                    checks[0], limit
+                )
+            ]
+        elif model not in self.index.keys:
+            return []  # a standalone audit that reads nothing of this project
+        else:
+            planned = instance.fetch_planned_materializations(self.index.keys[model], limit)
+            run_ids = [record.run_id for record in planned.records]
+        records = records_of(instance, set(run_ids))
+        found = []
+        for run_id in dict.fromkeys(run_ids):
+            if record := records.get(run_id):
+                outcome = read_history(instance, run_id).outcomes.get(model)
+                status = record.dagster_run.status
+                text = _ENDED.get(status, "in progress")
+                if outcome:
+                    text = outcome.summary().removeprefix(f"{outcome.name} ")
+                found.append(PastRun(run_id, _moment(record), outcome, text))
+        return found
 
     def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
         """The last run that was to evaluate each model, where it did not."""

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from .decisions import Decision
-from .facts import DueState, spoken, spoken_intervals
+from .facts import Attempt, DueState, spoken, spoken_intervals
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class TickPlan:
         zone: IANA zone of times in messages.
         state: What SQLMesh holds due.
         decisions: For every model and standalone audit, by ``fqn``.
+        attempts: The last runs that failed to evaluate a due model, newest first, by ``fqn``.
         parents: ``fqn`` of what each of them reads.
         keys: Asset key of every model, by ``fqn``.
     """
@@ -30,6 +31,7 @@ class TickPlan:
     zone: str
     state: DueState
     decisions: Mapping[str, Decision]
+    attempts: Mapping[str, Sequence[Attempt]]
     parents: Mapping[str, Sequence[str]]
     keys: Mapping[str, dg.AssetKey]
 

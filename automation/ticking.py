@@ -15,6 +15,7 @@ from ..assets.outcome import FAILURES, AuditOutcome, Outcome
 from ..assets.process import this_process
 from ..config.errors import DagsterHomeInvalid, Unavailable
 from .definitions import Location
+from .mappings import misleading
 from .recovery import PROCESS_TAG
 from .tick_plan import TickPlan
 
@@ -155,6 +156,29 @@ def tick_json(location: Location, report: TickReport) -> dict[str, Any]:
             _model_json(location, report, fqn, audits.get(fqn, ()))
             for fqn in (model.fqn for model in location.manifest.executed)
         ],
+    }
+
+
+def status_json(location: Location, plan: TickPlan, *, only_due: bool) -> dict[str, Any]:
+    """What ``sqlmesh-automation status --json`` prints: a tick that requested nothing.
+
+    Each model has its ``policy`` besides: what differs from the defaults, and what set it.
+    """
+    report = TickReport(plan, None, success=True, executions=0, outcomes={})
+    found = tick_json(location, report)
+    models = []
+    for model, node in zip(found["models"], location.manifest.executed, strict=True):
+        policy = location.policies[node.fqn]
+        values = policy.values()
+        model["policy"] = {
+            name: {"value": values[name], "from": origin} for name, origin in policy.origins.items()
+        }
+        if not only_due or plan.decisions[node.fqn].due is not None:
+            models.append(model)
+    return {
+        **found,
+        "models": models,
+        "warnings": misleading(location.settings, location.manifest, location.policies),
     }
 
 

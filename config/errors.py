@@ -8,6 +8,8 @@
     │   ├── ProjectEmpty
     │   ├── GatewayUnknown
     │   ├── EnvironmentNotFound
+    │   ├── ModelUnknown
+    │   ├── ModelNotEvaluated
     │   ├── DuplicateAssetKey
     │   ├── DagsterHomeInvalid
     │   └── IncompatiblePackages
@@ -110,6 +112,29 @@ class EnvironmentNotFound(ConfigurationError):
         super().__init__(
             f"SQLMesh environment {environment!r} does not exist in the state of {project}. "
             f"Create it with: sqlmesh -p {project} plan {environment}"
+        )
+
+
+class ModelUnknown(ConfigurationError):
+    """The project has no such model."""
+
+    def __init__(self, model: str, known: Iterable[str], project: Path) -> None:
+        by_lower = {name.lower(): name for name in known}
+        near = difflib.get_close_matches(model.lower(), by_lower, n=1, cutoff=0.5)
+        hint = f"Did you mean {by_lower[near[0]]}? " if near else ""
+        super().__init__(
+            f"No model {model!r} in {project}. {hint}Accepted: a model's or standalone audit's "
+            "name, asset key or fully qualified name; `sqlmesh-automation status` lists them."
+        )
+
+
+class ModelNotEvaluated(ConfigurationError):
+    """The model is one that SQLMesh never evaluates, so nothing is decided about it."""
+
+    def __init__(self, model: str, kind: str, readers: Sequence[str]) -> None:
+        super().__init__(
+            f"{model} is of kind {kind}, which SQLMesh never evaluates: there is nothing to "
+            f"explain. Explain what reads it: {', '.join(readers) or 'nothing does'}"
         )
 
 

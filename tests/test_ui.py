@@ -1,8 +1,8 @@
 """What a person sees in Dagster's UI, in a real browser, on the example.
 
-One deployment for the module. Nearly everything is due at its first tick; one model waits at a gate,
-so that a run can be seen in progress, and one fails, so that what reads it is held. The pictures
-that the docs use come from here: set SCREENSHOTS to a folder to keep them.
+One deployment for the module. Nearly everything is due at its first tick; one model waits at a
+gate, so that a run can be seen in progress, and one fails, so that what reads it is held. The
+pictures that the docs use come from here: set SCREENSHOTS to a folder to keep them.
 """
 
 from __future__ import annotations
@@ -128,7 +128,6 @@ def test_a_skipped_tick_says_why(stage: Stage) -> None:
     assert stage.idle.skip_reason is not None
     stage.browser.open(f"{SENSOR_PAGE}?statuses=skipped")
     stage.browser.sees("Skipped")
-    print(stage.browser.text())
     stage.browser.picture("tick-skipped")
 
 
@@ -136,7 +135,6 @@ def test_the_asset_page_shows_why_a_model_is_held(stage: Stage) -> None:
     stage.browser.open("/assets/marketing/campaign_audience?view=automation")
     stage.browser.sees("Not requested").click()
     stage.browser.picture("held")
-    print(stage.browser.text())
     stage.browser.sees("upstream ready")
     stage.browser.sees("upstream marketing.customer_segments is held")
 
