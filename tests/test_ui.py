@@ -67,8 +67,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             project,
             variables={"JAFFLE_SHOP_FAIL": "1"},
             dagster_yaml=ONE_AT_A_TIME,
-            enabled="true",
-            interval_seconds=2,
+            ENABLED="true",
+            INTERVAL_SECONDS=2,
         ) as deployment,
     ):
         tick = deployment.wait_for_tick("a tick that fires", lambda tick: tick.run_ids)
