@@ -171,7 +171,8 @@ def _unmatched(settings: AutomationSettings, manifest: Manifest, pattern: str) -
     elif selector == "kind":
         known = {model.kind for model in manifest.executed}
     else:
-        known = {node.name for node in (*manifest.executed, *manifest.standalone_audits)}
+        known = {model.name for model in manifest.executed}
+        known |= {audit.name for audit in manifest.standalone_audits}
     by_lower = {name.lower(): name for name in sorted(known)}
     found = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=0.6)
     near = [f"{selector}:{by_lower[name]}" if selector else by_lower[name] for name in found]

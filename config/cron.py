@@ -80,7 +80,7 @@ def check_cron(cron: str) -> None:
     except CroniterBadDateError:
         raise ValueError(f"a cron expression with a day that exists; {cron!r} has none") from None
     except (CroniterError, KeyError) as error:
-        raise ValueError(f"{_CRON} ({error})") from None
+        raise ValueError(_CRON if cron.startswith("@") else f"{_CRON} ({error})") from None
 
 
 def check_zone(name: str) -> str:
