@@ -197,16 +197,24 @@ def _schedule(node: Node, facts: Facts, resumed: datetime | None, zone: ZoneInfo
     if policy.paused:
         origin = policy.origins.get("paused") or policy.origins.get("schedule")
         return f"paused by {origin}"
-    last = facts.requested_at.get(node.fqn)
     if policy.schedule is not None:
-        since = facts.state.due[node.fqn].since or last or facts.state.planned_at or at
-        opens = policy.schedule.opens(max(since, resumed) if resumed else since)
+        opens = policy.schedule.opens(max(filter(None, (_since(node, facts), resumed))))
         if at < opens:
             return f"its schedule {policy.schedule} fires at {spoken(opens.astimezone(zone))}"
+    last = facts.requested_at.get(node.fqn)
     if last is not None and at < last + policy.min_gap:
         until = spoken((last + policy.min_gap).astimezone(zone))
         return f"at most one request in {policy.min_gap}; not before {until}"
     return ""
+
+
+def _since(node: Node, facts: Facts) -> datetime:
+    """Since when a model is due: of one with partial intervals, after its last evaluation."""
+    if (since := facts.state.due[node.fqn].since) is not None:
+        return since
+    if (last := facts.evaluated_at.get(node.fqn)) is not None:
+        return last + timedelta(microseconds=1)
+    return facts.state.planned_at or facts.state.at
 
 
 def counts(node: Node, planned_at: datetime | None, newest: Attempt, attempt: Attempt) -> bool:
@@ -239,8 +247,8 @@ def _retry(node: Node, facts: Facts, zone: ZoneInfo) -> tuple[str, datetime | No
         zone: Zone of the times.
 
     Returns:
-        The reason, empty where nothing holds it; and the cron tick that it waits for or has
-        waited for after its last attempt.
+        The reason, empty where nothing holds it; and the cron tick that it has waited for after
+        its last attempt.
     """
     given, state, policy = facts.attempts.get(node.fqn, ()), facts.state, node.policy.retry
     row = [each for each in given if counts(node, state.planned_at, given[0], each)]
@@ -253,10 +261,13 @@ def _retry(node: Node, facts: Facts, zone: ZoneInfo) -> tuple[str, datetime | No
         return "", next_cron if spent else None
     if spent:
         number = f", attempt {len(failed)} of {policy.max_attempts}" if last.retried else ""
+        when, again = "at", next_cron
+        if (schedule := node.policy.schedule) is not None:
+            when, again = "after", schedule.opens(max(_since(node, facts), next_cron))
         return (
             f"{last.why} in run {last.run_id}{number}; "
-            f"tried again at its next cron tick, {spoken(next_cron.astimezone(zone))}"
-        ), next_cron
+            f"tried again {when} its next cron tick, {spoken(again.astimezone(zone))}"
+        ), None
     untried = next((n for n, each in enumerate(row) if each.tried), len(row))
     again, what = last.ended + _pause(untried), "tried again"
     if failed:

@@ -107,14 +107,16 @@ class Facts:
         attempts: The last runs that failed to evaluate a model, newest first, by ``fqn``; as far
             back as :func:`counts` says.
         unautomated: ``fqn`` of the models whose assets have no automation condition.
-        requested_at: When a model was last requested, by ``fqn``; of those with a least gap or
-            partial intervals.
+        requested_at: When a model was last requested, by ``fqn``; of those with a least gap.
+        evaluated_at: When a model was last evaluated, by ``fqn``; of those with a schedule and
+            only a partial interval due.
     """
 
     state: DueState
     in_progress: Mapping[str, str] = field(default_factory=dict)
     attempts: Mapping[str, Sequence[Attempt]] = field(default_factory=dict)
     requested_at: Mapping[str, datetime] = field(default_factory=dict)
+    evaluated_at: Mapping[str, datetime] = field(default_factory=dict)
     unautomated: Set[str] = frozenset()
 
 

@@ -12,8 +12,12 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationPlanned,
 )
 from dagster._core.events import AssetMaterializationPlannedData
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.event_log.base import AssetRecord
 
 from ..assets.ledger import read_history
 from ..assets.outcome import FAILURES, Outcome, OutcomeStatus
@@ -66,17 +70,22 @@ class RunReader:
     ) -> dict[str, list[Attempt]]:
         """The last runs of each model that ended without evaluating it, newest first.
 
+        A row ends where the model was evaluated.
+
         Args:
             instance: Where the runs are recorded.
             nodes: The models to look at; those that are due.
             planned_at: When the environment was planned; what was before does not count.
         """
         known = {node.fqn: node for node in nodes}
-        last = self._last_runs(instance, list(known))
+        last, evaluated = self._last_runs(instance, list(known))
         runs = _records(instance, set(last.values()))
         found: dict[str, list[Attempt]] = {}
         for fqn, run_id in last.items():
-            if (record := runs.get(run_id)) and (attempt := self._attempt(instance, fqn, record)):
+            record = runs.get(run_id)
+            if record is None or _started(record) < evaluated.get(fqn, _started(record)):
+                continue
+            if attempt := self._attempt(instance, fqn, record):
                 found[fqn] = [attempt]
         # Those that may have failed before: the rest of the row.
         open_rows = {
@@ -93,7 +102,8 @@ class RunReader:
                     continue
                 earlier = self._attempt(instance, fqn, record)
                 node = open_rows[fqn]
-                if earlier is None or not counts(node, planned_at, row[0], earlier):
+                done = started < evaluated.get(fqn, started)
+                if earlier is None or done or not counts(node, planned_at, row[0], earlier):
                     del open_rows[fqn]
                     continue
                 row.append(earlier)
@@ -105,33 +115,68 @@ class RunReader:
         self, instance: dg.DagsterInstance, models: Sequence[str]
     ) -> dict[str, datetime]:
         """When each model was last in a run, as far as it was; simulated where the run was."""
-        by_key = {self.index.keys[fqn]: fqn for fqn in models if fqn in self.index.keys}
         last = {
-            by_key[record.asset_entry.asset_key]: record.asset_entry.last_run_id
-            for record in instance.get_asset_records(list(by_key))
+            fqn: record.asset_entry.last_run_id
+            for fqn, record in self._assets(instance, models).items()
             if record.asset_entry.last_run_id
         }
+        last |= {fqn: each.run_id for fqn, each in self._checks(instance, models).items()}
         runs = _records(instance, set(last.values()))
         return {fqn: _moment(runs[run_id]) for fqn, run_id in last.items() if run_id in runs}
 
-    def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
-        """The last run that was to evaluate each model, where it did not."""
+    def evaluated_at(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> dict[str, datetime]:
+        """When the run began that last evaluated a model; simulated where the run was.
+
+        Of one that was reported without a run, when it was reported.
+        """
+        made = {
+            fqn: record.asset_entry.last_materialization
+            for fqn, record in self._assets(instance, models).items()
+        }
+        runs = _records(instance, {each.run_id for each in made.values() if each and each.run_id})
+        return {
+            fqn: _moment(runs[each.run_id]) if each.run_id in runs else _written(each)
+            for fqn, each in made.items()
+            if each is not None
+        }
+
+    def _assets(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> dict[str, AssetRecord]:
         by_key = {self.index.keys[fqn]: fqn for fqn in models if fqn in self.index.keys}
+        records = instance.get_asset_records(list(by_key)) if by_key else ()
+        return {by_key[record.asset_entry.asset_key]: record for record in records}
+
+    def _checks(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> dict[str, AssetCheckExecutionRecord]:
+        """The last execution of each standalone audit."""
+        checks = {self.index.checks[fqn][0]: fqn for fqn in models if self.index.checks.get(fqn)}
+        if not checks:
+            return {}
+        found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
+        return {checks[key]: execution for key, execution in found.items()}
+
+    def _last_runs(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> tuple[dict[str, str], dict[str, datetime]]:
+        """The last run that was to evaluate each model and did not; and when one last did."""
         found: dict[str, str] = {}
-        for record in instance.get_asset_records(list(by_key)):
+        evaluated: dict[str, datetime] = {}
+        for fqn, record in self._assets(instance, models).items():
             entry = record.asset_entry
             made = entry.last_materialization
+            if made is not None:
+                evaluated[fqn] = _written(made)
             # A materialization in that run or, reported without one, after it.
             if entry.last_run_id and (made is None or made.run_id != entry.last_run_id):
-                found[by_key[entry.asset_key]] = entry.last_run_id
-        checks = {self.index.checks[fqn][0]: fqn for fqn in models if self.index.checks.get(fqn)}
-        executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-            list(checks)
-        )
-        for key, execution in executions.items():
+                found[fqn] = entry.last_run_id
+        for fqn, execution in self._checks(instance, models).items():
             if execution.status is AssetCheckExecutionRecordStatus.PLANNED:
-                found[checks[key]] = execution.run_id
-        return found
+                found[fqn] = execution.run_id
+        return found, evaluated
 
     def _attempt(
         self, instance: dg.DagsterInstance, model: str, record: RunRecord
@@ -203,6 +248,10 @@ def _moment(record: RunRecord) -> datetime:
     """The moment for which a run is done: its start, but for simulated ones."""
     at = record.dagster_run.tags.get(EXECUTION_TIME_TAG)
     return datetime.fromisoformat(at) if at else _started(record)
+
+
+def _written(event: dg.EventLogEntry) -> datetime:
+    return datetime.fromtimestamp(event.timestamp, tz=UTC)
 
 
 def _started(record: RunRecord) -> datetime:
