@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config.cron import OFF, Schedule, canonical, split_schedule
 from ..config.errors import SettingsError
-from ..config.rules import RetrySettings, Upstream
+from ..config.rules import ModelRule, RetrySettings, Upstream
 from ..config.settings import AutomationSettings
 from .manifest import Manifest, ManifestModel, ManifestStandaloneAudit
 
@@ -34,7 +34,8 @@ class Policy:
         waits_for_upstream: Whether it waits while something upstream is due and not requested.
         priority: Dagster's priority of its step, and of the run; ``None`` where not set.
         group: Group of the asset, where a rule sets it.
-        origins: Which setting or rule gave each value, by the value's name; defaults left out.
+        origins: Which setting or rule gave each value, by the value's name such as ``upstream``
+            or ``retry.max_attempts``; defaults left out.
     """
 
     schedule: Schedule | None = None
@@ -52,10 +53,7 @@ class Policy:
         return {
             "schedule": str(self.schedule or off),
             "paused": str(self.paused).lower(),
-            "retry": (
-                f"{self.retry.max_attempts} attempts, {self.retry.delay_seconds} s apart and "
-                f"each time twice as long, up to {self.retry.max_delay_seconds} s"
-            ),
+            **{f"retry.{key}": str(value) for key, value in self.retry},
             "min_gap_seconds": f"{self.min_gap.total_seconds():.0f}",
             "upstream": "wait" if self.waits_for_upstream else "ignore",
             "priority": "none" if self.priority is None else str(self.priority),
@@ -64,7 +62,7 @@ class Policy:
 
     def spoken(self) -> list[str]:
         """What differs from the defaults, each with where it comes from."""
-        values = {**self.values(), "retry": f"{self.retry.max_attempts} attempts"}
+        values = self.values()
         return [f"{name} {values[name]} ({origin})" for name, origin in self.origins.items()]
 
 
@@ -96,9 +94,9 @@ def policies(settings: AutomationSettings, manifest: Manifest) -> dict[str, Poli
             values["schedule"], origins["schedule"] = mapping[1], f"CRON_MAP {mapping[0]}"
         for pattern, rule in settings.models.items():
             if node.fqn in matched[pattern]:
-                for name, value in rule.given().items():
-                    merged = {**values.get(name, {}), **value} if name == "retry" else value
-                    values[name], origins[name] = merged, f"MODELS {pattern}"
+                given = _given(rule)
+                values.update(given)
+                origins.update(dict.fromkeys(given, f"MODELS {pattern}"))
         found[node.fqn] = _policy(settings, values, origins) if values else plain
     return found
 
@@ -111,17 +109,32 @@ def matches(pattern: str, node: ManifestModel | ManifestStandaloneAudit) -> bool
             the kind after ``tag:`` or ``kind:``. Upper and lower case are the same.
         node: The model or standalone audit.
     """
-    selector, colon, rest = pattern.partition(":")
-    if not colon or selector.lower() not in SELECTORS:
-        return any(_like(name, pattern) for name in (node.name, node.fqn.replace('"', "")))
+    selector, wanted = _selector(pattern)
+    if not selector:
+        return any(_like(name, wanted) for name in (node.name, node.fqn.replace('"', "")))
     if isinstance(node, ManifestStandaloneAudit):
         return False
-    values = node.tags if selector.lower() == "tag" else (node.kind,)
-    return any(_like(value, rest.strip()) for value in values)
+    values = node.tags if selector == "tag" else (node.kind,)
+    return any(_like(value, wanted) for value in values)
+
+
+def _selector(pattern: str) -> tuple[str, str]:
+    """What a pattern is over, empty for names; and the pattern itself, in lower case."""
+    selector, colon, rest = pattern.strip().lower().partition(":")
+    if colon and selector.strip() in SELECTORS:
+        return selector.strip(), rest.strip()
+    return "", pattern.strip().lower()
 
 
 def _like(value: str, pattern: str) -> bool:
-    return fnmatchcase(value.lower(), pattern.strip().lower())
+    return fnmatchcase(value.lower(), pattern)
+
+
+def _given(rule: ModelRule) -> dict[str, Any]:
+    """What a rule sets; of retries each key for itself, as several rules may set different ones."""
+    given = rule.given()
+    retry = given.pop("retry", {})
+    return {**given, **{f"retry.{key}": value for key, value in retry.items()}}
 
 
 def _policy(
@@ -130,38 +143,44 @@ def _policy(
     schedule, paused = None, values.get("paused", False)
     if text := values.get("schedule"):
         cron, zone = split_schedule(text)
-        paused = paused or cron == OFF
+        if cron == OFF and not paused:
+            # Whatever said that it is not paused does not count; the schedule does.
+            paused, origins = True, {k: v for k, v in origins.items() if k != "paused"}
         schedule = None if cron == OFF else Schedule(cron, zone or settings.timezone)
-    retry = {**settings.retry.model_dump(), **values.get("retry", {})}
-    upstream = values.get("upstream", settings.upstream)
     given = {
-        "RETRY": settings.retry != _RETRY and "retry" not in origins,
-        "UPSTREAM": settings.upstream is not Upstream.WAIT and "upstream" not in origins,
+        f"retry.{key}": f"RETRY__{key.upper()}"
+        for key, value in settings.retry
+        if value != getattr(_RETRY, key)
     }
+    if settings.upstream is not Upstream.WAIT:
+        given["upstream"] = "UPSTREAM"
+    upstream = values.get("upstream", settings.upstream)
     return Policy(
         schedule=schedule,
         paused=paused,
-        retry=RetrySettings(**retry),
+        retry=RetrySettings(
+            **{key: values.get(f"retry.{key}", value) for key, value in settings.retry}
+        ),
         min_gap=timedelta(seconds=values.get("min_gap_seconds", 0)),
         waits_for_upstream=upstream == Upstream.WAIT,
         priority=values.get("priority"),
         group=values.get("group"),
-        origins={
-            **{name.lower(): name for name, differs in given.items() if differs},
-            **origins,
-        },
+        origins={**given, **origins},
     )
 
 
 def _unmatched(settings: AutomationSettings, manifest: Manifest, pattern: str) -> str:
-    selector = pattern.partition(":")[0]
+    selector, wanted = _selector(pattern)
     if selector == "tag":
-        known = sorted({f"tag:{tag}" for model in manifest.executed for tag in model.tags})
+        known = {tag for model in manifest.executed for tag in model.tags}
     elif selector == "kind":
-        known = sorted({f"kind:{model.kind.lower()}" for model in manifest.executed})
+        known = {model.kind for model in manifest.executed}
     else:
-        known = [model.name for model in manifest.executed]
-    near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.5)
+        known = {model.name for model in manifest.executed}
+        known |= {audit.name for audit in manifest.standalone_audits}
+    by_lower = {name.lower(): name for name in sorted(known)}
+    found = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=0.6)
+    near = [f"{selector}:{by_lower[name]}" if selector else by_lower[name] for name in found]
     hint = f"Did you mean {near[0]}? " if near else ""
     return (
         f"SQLMESH_AUTOMATION_MODELS[{pattern!r}] matches no model of {settings.project}. {hint}"

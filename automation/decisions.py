@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from ..config.cron import next_tick
-from .facts import Attempt, Due, Facts, Limits, Node, spoken, spoken_intervals
+from .facts import Due, Facts, Limits, Node, spoken, spoken_intervals
+from .retries import retry
 
 _SETTING = "SQLMESH_AUTOMATION_"
 
@@ -98,7 +98,7 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
     - a run in progress covers it, or something upstream or downstream of it;
     - something upstream of it is due and not requested: SQLMesh would evaluate that first. Not so
       where its policy is to ignore that;
-    - its last runs failed, as :func:`_retry` has it;
+    - its last runs failed, as :func:`.retry` has it;
     - nothing but its lookback is ready, which every tick would evaluate again. What reads it is
       not held by that, as nothing new is missing upstream;
     - as many runs are in progress, or as many models requested, as are allowed.
@@ -118,7 +118,7 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
     full = _full(facts.in_progress, limits)
     requested = 0
     for node in nodes:
-        waits = node.policy.waits_for_upstream
+        ignores = not node.policy.waits_for_upstream
         upstream = next((blocked[parent] for parent in node.parents if parent in blocked), "")
         run_id, next_cron = facts.in_progress.get(node.fqn), state.next_cron.get(node.fqn)
         decision = Decision(
@@ -129,15 +129,15 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
             is_audit=node.is_audit,
             is_planned=node.fqn in state.models,
             in_progress=f"run {run_id} is evaluating it" if run_id else below.get(node.fqn, ""),
-            upstream=upstream if waits else "",
+            upstream="" if ignores else upstream,
         )
         if decision.is_due:
-            retry = _retry(node, facts, zone)
+            waits = retry(node, facts, zone)
             decision = replace(
                 decision,
-                retry=retry.reason,
-                retry_at=retry.at,
-                schedule=_schedule(node, facts, retry.resumed, zone),
+                retry=waits.reason,
+                retry_at=waits.at,
+                schedule=_schedule(node, facts, waits.resumed, zone),
             )
             if decision.requested:
                 requested += 1
@@ -203,94 +203,12 @@ def _schedule(node: Node, facts: Facts, resumed: datetime | None, zone: ZoneInfo
     if policy.paused:
         origin = policy.origins.get("paused") or policy.origins.get("schedule")
         return f"paused by {origin}"
-    last = facts.requested_at.get(node.fqn)
     if policy.schedule is not None:
-        since = facts.state.due[node.fqn].since or last or facts.state.planned_at or at
-        opens = policy.schedule.opens(max(since, resumed) if resumed else since)
+        opens = policy.schedule.opens(max(filter(None, (facts.since(node), resumed))))
         if at < opens:
             return f"its schedule {policy.schedule} fires at {spoken(opens.astimezone(zone))}"
+    last = facts.requested_at.get(node.fqn)
     if last is not None and at < last + policy.min_gap:
         until = spoken((last + policy.min_gap).astimezone(zone))
         return f"at most one request in {policy.min_gap}; not before {until}"
     return ""
-
-
-def counts(node: Node, planned_at: datetime | None, newest: Attempt, attempt: Attempt) -> bool:
-    """Whether an attempt counts: one after the last plan, in the same row as the newest.
-
-    A row is what lies between two cron ticks of the model: with the next one SQLMesh holds other
-    intervals due.
-    """
-    if planned_at is not None and planned_at > attempt.started:
-        return False
-    return _next_cron(node, attempt) == _next_cron(node, newest)
-
-
-def _next_cron(node: Node, attempt: Attempt) -> datetime:
-    return next_tick(node.cron, attempt.at, node.cron_tz)
-
-
-@dataclass(frozen=True, slots=True)
-class _Retry:
-    """What a model's failures mean for it.
-
-    Attributes:
-        reason: Why they hold it; empty where they do not.
-        at: When they no longer do, where they do.
-        resumed: The cron tick that it waits for or has waited for after its last attempt.
-    """
-
-    reason: str = ""
-    at: datetime | None = None
-    resumed: datetime | None = None
-
-
-def _retry(node: Node, facts: Facts, zone: ZoneInfo) -> _Retry:
-    """Why a model's failures hold it.
-
-    - One that failed is requested again after a delay, which doubles each time up to a limit,
-      until it has had all its attempts. Then it waits for its next cron tick.
-    - One that was not even tried is requested again at once, then after a minute, two, four, up
-      to an hour.
-    - One whose run a person has cancelled waits for its next cron tick.
-
-    Args:
-        node: The model.
-        facts: What is known.
-        zone: Zone of the times.
-    """
-    given, state, policy = facts.attempts.get(node.fqn, ()), facts.state, node.policy.retry
-    row = [each for each in given if counts(node, state.planned_at, given[0], each)]
-    if not row:
-        return _Retry()
-    last, next_cron = row[0], _next_cron(node, row[0])
-    failed = [each for each in row if each.tried]
-    spent = len(failed) >= policy.max_attempts or not last.retried
-    if state.at >= next_cron:
-        return _Retry(resumed=next_cron if spent else None)
-    if spent:
-        number = f", attempt {len(failed)} of {policy.max_attempts}" if last.retried else ""
-        local = next_cron.astimezone(zone)
-        return _Retry(
-            f"{last.why} in run {last.run_id}{number}; "
-            f"tried again at its next cron tick, {spoken(local)}",
-            at=local,
-            resumed=next_cron,
-        )
-    untried = next((n for n, each in enumerate(row) if each.tried), len(row))
-    again, what = last.ended + _pause(untried), "tried again"
-    if failed:
-        delay = min(policy.delay_seconds * 2 ** min(len(failed) - 1, 30), policy.max_delay_seconds)
-        again = max(again, failed[0].ended + timedelta(seconds=delay))
-        what = f"attempt {len(failed) + 1} of {policy.max_attempts}"
-    if state.at >= again:
-        return _Retry()
-    again = min(again, next_cron).astimezone(zone)
-    return _Retry(f"{last.why} in run {last.run_id}; {what} at {spoken(again)}", at=again)
-
-
-def _pause(untried: int) -> timedelta:
-    """None after the first run, then a minute, two, four, up to an hour."""
-    if untried <= 1:
-        return timedelta()
-    return min(timedelta(minutes=2 ** min(untried - 2, 10)), timedelta(hours=1))

@@ -16,7 +16,7 @@ from ..config.errors import ModelNotEvaluated, ModelUnknown
 from .conditions import parts
 from .decisions import Decision
 from .definitions import Location
-from .runs import PastRun, RunReader
+from .past_runs import PastRun, past_runs
 from .tick_plan import TickPlan
 
 _RUNS = 5
@@ -174,7 +174,7 @@ def explain(
             location.index.names.get(fqn, fqn): _upstream(location, plan, fqn)
             for fqn in model.depends_on
         },
-        runs=RunReader(location.index).history(instance, model.fqn, _RUNS),
+        runs=past_runs(location.index, instance, model.fqn, _RUNS),
         attempts=_attempts(plan, model.fqn),
         next=_next(policy, decision, at),
         plan=plan,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ..assets.outcome import Interval
 from ..assets.policy import DEFAULT, Policy
@@ -110,15 +110,25 @@ class Facts:
         attempts: The last runs that failed to evaluate a model, newest first, by ``fqn``; as far
             back as :func:`counts` says.
         unautomated: ``fqn`` of the models whose assets have no automation condition.
-        requested_at: When a model was last requested, by ``fqn``; of those with a least gap or
-            partial intervals.
+        requested_at: When a model was last requested, by ``fqn``; of those with a least gap.
+        evaluated_at: When a model was last evaluated, by ``fqn``; of those with a schedule and
+            only a partial interval due.
     """
 
     state: DueState
     in_progress: Mapping[str, str] = field(default_factory=dict)
     attempts: Mapping[str, Sequence[Attempt]] = field(default_factory=dict)
     requested_at: Mapping[str, datetime] = field(default_factory=dict)
+    evaluated_at: Mapping[str, datetime] = field(default_factory=dict)
     unautomated: Set[str] = frozenset()
+
+    def since(self, node: Node) -> datetime:
+        """Since when a model is due: with partial intervals, since its last evaluation."""
+        if (since := self.state.due[node.fqn].since) is not None:
+            return since
+        if (last := self.evaluated_at.get(node.fqn)) is not None:
+            return last + timedelta(microseconds=1)
+        return self.state.planned_at or self.state.at
 
 
 @dataclass(frozen=True, slots=True)

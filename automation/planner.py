@@ -93,7 +93,10 @@ class Planner:
                 in_progress=self._runs.in_progress(instance),
                 attempts=self._runs.attempts(instance, due, state.planned_at),
                 requested_at=self._runs.requested_at(
-                    instance, [node.fqn for node in due if _has_gap(node, state)]
+                    instance, [node.fqn for node in due if node.policy.min_gap]
+                ),
+                evaluated_at=self._runs.evaluated_at(
+                    instance, [node.fqn for node in due if _is_partial(node, state)]
                 ),
             )
         )
@@ -172,10 +175,9 @@ class Planner:
         return self._reader
 
 
-def _has_gap(node: Node, state: DueState) -> bool:
-    """Whether its last request matters."""
-    partial = node.policy.schedule is not None and state.due[node.fqn].since is None
-    return partial or bool(node.policy.min_gap)
+def _is_partial(node: Node, state: DueState) -> bool:
+    """Whether it has a schedule and SQLMesh does not tell since when it is due."""
+    return node.policy.schedule is not None and state.due[node.fqn].since is None
 
 
 def _nodes(manifest: Manifest, policies: Mapping[str, Policy]) -> tuple[Node, ...]:

@@ -17,7 +17,7 @@ from ..assets.outcome import Outcome, OutcomeStatus
 from .decisions import Decision
 from .facts import spoken, spoken_intervals
 from .findings import Finding
-from .runs import PastRun
+from .past_runs import PastRun
 from .tick_plan import TickPlan
 
 if TYPE_CHECKING:

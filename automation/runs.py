@@ -12,15 +12,19 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationPlanned,
 )
 from dagster._core.events import AssetMaterializationPlannedData
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.event_log.base import AssetRecord
 
 from ..assets.ledger import read_history
 from ..assets.outcome import FAILURES, Outcome, OutcomeStatus
 from ..assets.round import EXECUTION_TIME_TAG
 from ..assets.specs import AssetIndex
-from .decisions import counts
 from .facts import Attempt, Node
+from .retries import counts
 
 IN_PROGRESS = (
     dg.DagsterRunStatus.QUEUED,
@@ -36,29 +40,7 @@ _PAGE = 50
 _MOST_PAGES = 20
 _MOST_KEPT = 100
 
-_ENDED = {
-    dg.DagsterRunStatus.SUCCESS: "not evaluated",
-    dg.DagsterRunStatus.FAILURE: "not evaluated: the run failed",
-    dg.DagsterRunStatus.CANCELED: "cancelled",
-}
-
 UNSUCCESSFUL = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-
-
-@dataclass(frozen=True, slots=True)
-class PastRun:
-    """A run that was to evaluate a model.
-
-    Attributes:
-        at: The moment for which the run was done, aware.
-        outcome: What became of the model, where the run's ledger tells.
-        text: The same in words, whatever is known.
-    """
-
-    run_id: str
-    at: datetime
-    outcome: Outcome | None
-    text: str
 
 
 @dataclass
@@ -88,17 +70,22 @@ class RunReader:
     ) -> dict[str, list[Attempt]]:
         """The last runs of each model that ended without evaluating it, newest first.
 
+        A row ends where the model was evaluated.
+
         Args:
             instance: Where the runs are recorded.
             nodes: The models to look at; those that are due.
             planned_at: When the environment was planned; what was before does not count.
         """
         known = {node.fqn: node for node in nodes}
-        last = self._last_runs(instance, list(known))
+        last, evaluated = self._last_runs(instance, list(known))
         runs = records_of(instance, set(last.values()))
         found: dict[str, list[Attempt]] = {}
         for fqn, run_id in last.items():
-            if (record := runs.get(run_id)) and (attempt := self._attempt(instance, fqn, record)):
+            record = runs.get(run_id)
+            if record is None or _started(record) < evaluated.get(fqn, _started(record)):
+                continue
+            if attempt := self._attempt(instance, fqn, record):
                 found[fqn] = [attempt]
         # Those that may have failed before: the rest of the row.
         open_rows = {
@@ -115,7 +102,8 @@ class RunReader:
                     continue
                 earlier = self._attempt(instance, fqn, record)
                 node = open_rows[fqn]
-                if earlier is None or not counts(node, planned_at, row[0], earlier):
+                done = started < evaluated.get(fqn, started)
+                if earlier is None or done or not counts(node, planned_at, row[0], earlier):
                     del open_rows[fqn]
                     continue
                 row.append(earlier)
@@ -127,59 +115,69 @@ class RunReader:
         self, instance: dg.DagsterInstance, models: Sequence[str]
     ) -> dict[str, datetime]:
         """When each model was last in a run, as far as it was; simulated where the run was."""
-        by_key = {self.index.keys[fqn]: fqn for fqn in models if fqn in self.index.keys}
         last = {
-            by_key[record.asset_entry.asset_key]: record.asset_entry.last_run_id
-            for record in instance.get_asset_records(list(by_key))
+            fqn: record.asset_entry.last_run_id
+            for fqn, record in self._assets(instance, models).items()
             if record.asset_entry.last_run_id
         }
+        last |= {fqn: each.run_id for fqn, each in self._checks(instance, models).items()}
         runs = records_of(instance, set(last.values()))
-        return {fqn: _moment(runs[run_id]) for fqn, run_id in last.items() if run_id in runs}
+        return {fqn: moment_of(runs[run_id]) for fqn, run_id in last.items() if run_id in runs}
 
-    def history(self, instance: dg.DagsterInstance, model: str, limit: int) -> list[PastRun]:
-        """The last runs that were to evaluate a model or standalone audit, newest first."""
-        if checks := self.index.checks.get(model):
-            run_ids = [
-                execution.run_id
-                for execution in instance.event_log_storage.get_asset_check_execution_history(
-                    checks[0], limit
-                )
-            ]
-        elif model not in self.index.keys:
-            return []  # a standalone audit that reads nothing of this project
-        else:
-            planned = instance.fetch_planned_materializations(self.index.keys[model], limit)
-            run_ids = [record.run_id for record in planned.records]
-        records = records_of(instance, set(run_ids))
-        found = []
-        for run_id in dict.fromkeys(run_ids):
-            if record := records.get(run_id):
-                outcome = read_history(instance, run_id).outcomes.get(model)
-                status = record.dagster_run.status
-                text = _ENDED.get(status, "in progress")
-                if outcome:
-                    text = outcome.summary().removeprefix(f"{outcome.name} ")
-                found.append(PastRun(run_id, _moment(record), outcome, text))
-        return found
+    def evaluated_at(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> dict[str, datetime]:
+        """When the run began that last evaluated a model; simulated where the run was.
 
-    def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
-        """The last run that was to evaluate each model, where it did not."""
+        Of one that was reported without a run, when it was reported.
+        """
+        made = {
+            fqn: record.asset_entry.last_materialization
+            for fqn, record in self._assets(instance, models).items()
+        }
+        ids = {each.run_id for each in made.values() if each and each.run_id}
+        runs = records_of(instance, ids)
+        return {
+            fqn: moment_of(runs[each.run_id]) if each.run_id in runs else _written(each)
+            for fqn, each in made.items()
+            if each is not None
+        }
+
+    def _assets(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> dict[str, AssetRecord]:
         by_key = {self.index.keys[fqn]: fqn for fqn in models if fqn in self.index.keys}
+        records = instance.get_asset_records(list(by_key)) if by_key else ()
+        return {by_key[record.asset_entry.asset_key]: record for record in records}
+
+    def _checks(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> dict[str, AssetCheckExecutionRecord]:
+        """The last execution of each standalone audit."""
+        checks = {self.index.checks[fqn][0]: fqn for fqn in models if self.index.checks.get(fqn)}
+        if not checks:
+            return {}
+        found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
+        return {checks[key]: execution for key, execution in found.items()}
+
+    def _last_runs(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> tuple[dict[str, str], dict[str, datetime]]:
+        """The last run that was to evaluate each model and did not; and when one last did."""
         found: dict[str, str] = {}
-        for record in instance.get_asset_records(list(by_key)):
+        evaluated: dict[str, datetime] = {}
+        for fqn, record in self._assets(instance, models).items():
             entry = record.asset_entry
             made = entry.last_materialization
+            if made is not None:
+                evaluated[fqn] = _written(made)
             # A materialization in that run or, reported without one, after it.
             if entry.last_run_id and (made is None or made.run_id != entry.last_run_id):
-                found[by_key[entry.asset_key]] = entry.last_run_id
-        checks = {self.index.checks[fqn][0]: fqn for fqn in models if self.index.checks.get(fqn)}
-        executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-            list(checks)
-        )
-        for key, execution in executions.items():
+                found[fqn] = entry.last_run_id
+        for fqn, execution in self._checks(instance, models).items():
             if execution.status is AssetCheckExecutionRecordStatus.PLANNED:
-                found[checks[key]] = execution.run_id
-        return found
+                found[fqn] = execution.run_id
+        return found, evaluated
 
     def _attempt(
         self, instance: dg.DagsterInstance, model: str, record: RunRecord
@@ -205,9 +203,9 @@ class RunReader:
         simulated = EXECUTION_TIME_TAG in run.tags
         return Attempt(
             run_id=run.run_id,
-            at=_moment(record),
+            at=moment_of(record),
             started=_started(record),
-            ended=_moment(record) if simulated or ended is None else ended,
+            ended=moment_of(record) if simulated or ended is None else ended,
             why=why,
             tried=tried,
             retried=retried,
@@ -247,10 +245,14 @@ class RunReader:
         return self._outcomes[run_id]
 
 
-def _moment(record: RunRecord) -> datetime:
+def moment_of(record: RunRecord) -> datetime:
     """The moment for which a run is done: its start, but for simulated ones."""
     at = record.dagster_run.tags.get(EXECUTION_TIME_TAG)
     return datetime.fromisoformat(at) if at else _started(record)
+
+
+def _written(event: dg.EventLogEntry) -> datetime:
+    return datetime.fromtimestamp(event.timestamp, tz=UTC)
 
 
 def _started(record: RunRecord) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,7 +39,8 @@ class Schedule:
 
     def opens(self, since: datetime) -> datetime:
         """Its first moment at or after a given one, in UTC."""
-        return next_tick(self.cron, since - timedelta(microseconds=1), self.tz)
+        # In UTC, as arithmetic in a zone forgets which of two equal times on the clock is meant.
+        return next_tick(self.cron, since.astimezone(UTC) - timedelta(microseconds=1), self.tz)
 
 
 def split_schedule(text: str) -> tuple[str, str | None]:
@@ -72,11 +74,13 @@ def check_cron(cron: str) -> None:
     try:
         if not cron.startswith("@") and len(cron.split()) != 5:
             raise ValueError(_CRON)
+        if re.search(r"\br\b", cron, re.IGNORECASE):  # croniter's, another time in each process
+            raise ValueError(f"{_CRON}; {cron!r} is random")
         next_tick(cron, datetime(2026, 1, 1, tzinfo=UTC))
     except CroniterBadDateError:
         raise ValueError(f"a cron expression with a day that exists; {cron!r} has none") from None
     except (CroniterError, KeyError) as error:
-        raise ValueError(f"{_CRON} ({error})") from None
+        raise ValueError(_CRON if cron.startswith("@") else f"{_CRON} ({error})") from None
 
 
 def check_zone(name: str) -> str:
@@ -99,17 +103,16 @@ def check_zone(name: str) -> str:
 def canonical(cron: str) -> tuple[tuple[int | str, ...], ...]:
     """The same for all spellings of a cron expression, such as ``@daily`` and ``0 0 * * *``."""
     fields, nth_weekdays = croniter.expand(cron)
-    nth = [f"{day}#{sorted(nths)}" for day, nths in sorted(nth_weekdays.items())]
+    nth = [f"{day}#{sorted(nths, key=str)}" for day, nths in sorted(nth_weekdays.items())]
     return (*(tuple(sorted(field, key=str)) for field in fields), tuple(nth))
 
 
-@lru_cache(maxsize=65_536)
 def next_tick(cron: str, after: datetime, tz: str | None = None) -> datetime:
     """First moment of a cron expression after a given one.
 
     Where the clock jumps over a time, the moment is the jump. Where the clock shows a time twice,
-    an expression with fixed hours fires the first time only, and one that repeats by the hour or
-    the minute both times.
+    an expression with fixed hours fires the first time only, and one with ``*`` in the hours both
+    times.
 
     Args:
         cron: A cron expression with five fields, or an alias such as ``@daily``.
@@ -119,8 +122,12 @@ def next_tick(cron: str, after: datetime, tz: str | None = None) -> datetime:
     Returns:
         The moment in UTC.
     """
-    zone = ZoneInfo(tz or "UTC")
-    after = after.astimezone(UTC)
+    # Two equal times on the clock are one key of a cache; their moments in UTC are two.
+    return _next_tick(cron, after.astimezone(UTC), ZoneInfo(tz or "UTC"))
+
+
+@lru_cache(maxsize=65_536)
+def _next_tick(cron: str, after: datetime, zone: ZoneInfo) -> datetime:
     found: datetime | None = None
     repeats = canonical(cron)[1] == ("*",) or any(
         field.startswith("*") for field in cron.split()[1:2]

@@ -22,6 +22,11 @@ def _checked(text: str) -> str:
     return text
 
 
+def _unquoted(value: Any) -> Any:
+    # What YAML makes of an ``off`` without quotes.
+    return OFF if value is False else value
+
+
 def _cron(text: str) -> str:
     check_cron(text)
     return text
@@ -30,13 +35,7 @@ def _cron(text: str) -> str:
 CronText = Annotated[str, AfterValidator(_cron)]
 """A cron expression or alias, as a SQLMesh model has it."""
 
-
-def _yaml_off(value: Any) -> Any:
-    """YAML reads ``off`` without quotes as false."""
-    return OFF if value is False else value
-
-
-ScheduleText = Annotated[str, BeforeValidator(_yaml_off), AfterValidator(_checked)]
+ScheduleText = Annotated[str, BeforeValidator(_unquoted), AfterValidator(_checked)]
 """A cron expression or alias, its time zone where it has its own; or ``off``."""
 
 
@@ -94,6 +93,7 @@ class ModelRule(BaseModel):
     min_gap_seconds: int | None = Field(
         default=None,
         ge=0,
+        le=31_536_000,
         description="At most one request in so many seconds.",
     )
     upstream: Upstream | None = Field(default=None, description="As ``UPSTREAM``.")

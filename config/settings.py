@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -20,7 +21,8 @@ from pydantic_settings import SettingsError as SourceError
 
 from .cron import check_zone
 from .errors import SettingsError
-from .rules import CronText, ModelRule, RetryRule, RetrySettings, ScheduleText, Upstream
+from .problems import explain, holds
+from .rules import CronText, ModelRule, RetrySettings, ScheduleText, Upstream
 
 PREFIX = "SQLMESH_AUTOMATION_"
 
@@ -165,6 +167,7 @@ class AutomationSettings(BaseSettings):
     keep_evaluations_days: int = Field(
         default=30,
         ge=1,
+        le=36_500,
         description=(
             "How long Dagster keeps what conditions were evaluated to, in days; older records of "
             "automation sensors are purged once a day."
@@ -184,11 +187,10 @@ class AutomationSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             file = values.get("config") or os.environ.get(f"{prefix}CONFIG")
-            given = {*values, *(v.removeprefix(prefix).lower() for v in os.environ if v in known)}
-            given |= {name.partition("__")[0] for name in given}
+            given = {**EnvSettingsSource(type(self), env_prefix=prefix)(), **values}
             raise SettingsError(
                 [
-                    _explain(problem, prefix, None if problem["loc"][0] in given else file)
+                    explain(problem, prefix, None if holds(given, problem["loc"]) else file)
                     for problem in error.errors()
                 ]
             ) from error
@@ -274,23 +276,3 @@ def _is_broken_json(variable: str) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _explain(problem: Any, prefix: str, file: str | Path | None) -> str:
-    """One line for a pydantic error: the variable or file, the value, what is accepted."""
-    first, *rest = (str(part) for part in problem["loc"] if part != "[key]")
-    if first in {"cron_map", "models"} and rest:
-        key = f"{first if file else first.upper()}[{rest[0]!r}]" + "".join(
-            f".{part}" for part in rest[1:]
-        )
-    else:
-        key = "__".join([first, *rest])
-        key = key if file else key.upper()
-    name = f"{key} in {file}" if file else f"{prefix}{key}"
-    if problem["type"] == "extra_forbidden":
-        accepted = ", ".join(
-            RetryRule.model_fields if "retry" in (first, *rest) else ModelRule.model_fields
-        )
-    else:
-        accepted = problem["msg"].removeprefix("Value error, ")
-    return f"{name}={problem['input']!r} cannot be used. Accepted: {accepted}"

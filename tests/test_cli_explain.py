@@ -77,7 +77,9 @@ def test_a_model_that_is_requested_is_explained_part_by_part(project: Path) -> N
         "Policy",
         "  schedule: whenever it is due (default)",
         "  paused: false (default)",
-        "  retry: 3 attempts, 300 s apart and each time twice as long, up to 3600 s (default)",
+        "  retry.max_attempts: 3 (default)",
+        "  retry.delay_seconds: 600 (default)",
+        "  retry.max_delay_seconds: 3600 (default)",
         "  min_gap_seconds: 0 (default)",
         "  upstream: wait (default)",
         "  priority: none (default)",
@@ -154,7 +156,7 @@ def test_failed_attempts_are_counted_and_the_next_is_told(
     monkeypatch.setenv("JAFFLE_SHOP_FAIL", "1")
     runs = [
         automation.tick_and_run(at)[1]
-        for at in (NEXT_DAY, NEXT_DAY + timedelta(minutes=5), NEXT_DAY + timedelta(minutes=15))
+        for at in (NEXT_DAY, NEXT_DAY + timedelta(minutes=10), NEXT_DAY + timedelta(minutes=30))
     ]
     assert all(runs)
     first, second, third = (run.run_id for run in runs if run)
@@ -187,8 +189,8 @@ def test_a_retry_that_waits_is_told_with_its_moment(
     monkeypatch.setenv("JAFFLE_SHOP_FAIL", "1")
     automation.tick_and_run(NEXT_DAY)
     found = explained(automation, SEGMENTS, NEXT_DAY + timedelta(minutes=1))
-    assert found.next.retry == NEXT_DAY + timedelta(minutes=5)
-    assert "attempt 2 of 3 at 2026-10-15 00:05 UTC" in found.decision.reason
+    assert found.next.retry == NEXT_DAY + timedelta(minutes=10)
+    assert "attempt 2 of 3 at 2026-10-15 00:10 UTC" in found.decision.reason
 
 
 def test_the_tree_is_the_one_that_dagster_shows(

@@ -1,0 +1,55 @@
+"""What is wrong with a value of the settings, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .rules import ModelRule, RetryRule
+
+_MAPPINGS = {
+    "cron_map": '{"@daily": "0 6 * * 1-5 Europe/Berlin", "@weekly": "off"}',
+    "models": '{"sales.*": {"schedule": "0 6 * * *"}}',
+    "rule": '{"schedule": "0 6 * * *"}',
+    "retry": '{"max_attempts": 5}',
+}
+
+
+def holds(given: Any, path: Sequence[str | int]) -> bool:
+    """Whether values, nested as settings are, have something at a path."""
+    for part in path:
+        if not isinstance(given, dict) or part == "[key]":
+            return True
+        if part not in given:
+            return False
+        given = given[part]
+    return True
+
+
+def explain(problem: Any, prefix: str, file: str | Path | None) -> str:
+    """One line for a value that cannot be used: where it is, the value, what is accepted.
+
+    Args:
+        problem: One of pydantic's errors.
+        prefix: Of the variables.
+        file: The YAML file that holds the value, where one does.
+    """
+    first, *rest = (str(part) for part in problem["loc"] if part != "[key]")
+    if first in {"cron_map", "models"} and rest:
+        key = f"{first if file else first.upper()}[{rest[0]!r}]" + "".join(
+            f".{part}" for part in rest[1:]
+        )
+    else:
+        key = ".".join([first, *rest]) if file else "__".join([first, *rest]).upper()
+    name = f"{key} in {file}" if file else f"{prefix}{key}"
+    if problem["type"] == "extra_forbidden":
+        accepted = ", ".join(
+            RetryRule.model_fields if "retry" in (first, *rest) else ModelRule.model_fields
+        )
+    elif problem["type"] in {"dict_type", "model_type"}:
+        what = "retry" if "retry" in rest else "rule" if rest else first
+        accepted = f"a mapping such as {_MAPPINGS[what]}"
+    else:
+        accepted = problem["msg"].removeprefix("Value error, ")
+    return f"{name}={problem['input']!r} cannot be used. Accepted: {accepted}"

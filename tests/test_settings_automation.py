@@ -1,0 +1,337 @@
+"""The settings that shape the automation: what is accepted, what is refused, which source wins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dagster_sqlmesh_automation.config.errors import SettingsError
+from dagster_sqlmesh_automation.config.settings import PREFIX, AutomationSettings
+
+SCHEDULE = (
+    "five cron fields or an alias, and a time zone where it has its own, such as "
+    "'0 6 * * 1-5 Europe/Berlin' or '@hourly', or 'off'"
+)
+CRON = "five cron fields or an alias, such as '0 6 * * 1-5' or '@hourly'"
+NO_ZONE = "the IANA name of a time zone, such as Europe/Berlin or UTC; 'Berlin' is none"
+NO_DAY = "a cron expression with a day that exists; '0 0 30 2 *' has none"
+A_MAP = 'a mapping such as {"@daily": "0 6 * * 1-5 Europe/Berlin", "@weekly": "off"}'
+RULES = 'a mapping such as {"sales.*": {"schedule": "0 6 * * *"}}'
+A_RULE = 'a mapping such as {"schedule": "0 6 * * *"}'
+A_RETRY = 'a mapping such as {"max_attempts": 5}'
+A_BOOLEAN = "Input should be a valid boolean, unable to interpret input"
+A_YEAR = "Input should be less than or equal to 31536000"
+UPSTREAMS = "Input should be 'wait' or 'ignore'"
+AT_LEAST = "Input should be greater than or equal to"
+PATTERN = "String should match pattern"
+KEY = "^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$"
+RULE_KEYS = "schedule, paused, retry, min_gap_seconds, upstream, priority, group"
+RETRY_KEYS = "max_attempts, delay_seconds, max_delay_seconds"
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that CONFIG names, empty so far."""
+    file = tmp_path / "automation.yaml"
+    file.touch()
+    monkeypatch.setenv(f"{PREFIX}CONFIG", str(file))
+    return file
+
+
+def as_variable(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def plain(value: Any) -> Any:
+    """A setting as it is written."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return value.model_dump(exclude_none=True) if hasattr(value, "model_dump") else value
+
+
+ACCEPTED = [
+    ("CRON_MAP", {"@daily": "0 6 * * 1-5 Europe/Berlin", "@weekly": "off", "0 * * * *": "@daily"}),
+    ("CRON_MAP", {}),
+    ("MODELS", {"sales.*": {}, "tag:x": {"paused": False}, "kind:VIEW": {"schedule": "OFF"}}),
+    ("MODELS", {"*": {"retry": {"max_attempts": 1}, "min_gap_seconds": 0, "priority": -1}}),
+    ("MODELS", {"*": {"upstream": "ignore", "group": "Sales_1", "schedule": "@daily UTC"}}),
+    ("RETRY", {"max_attempts": 100, "delay_seconds": 0, "max_delay_seconds": 604_800}),
+    ("TIMEZONE", "Australia/Lord_Howe"),
+    ("UPSTREAM", "ignore"),
+    ("SOURCE", "environment"),
+    ("NAME", "shop_1"),
+    ("ASSET_KEY_PREFIX", "finance/dev-1"),
+    ("ASSET_KEY_PREFIX", ""),
+    ("MAX_MODELS_PER_RUN", 0),
+    ("MAX_MODELS_PER_RUN", 5000),
+    ("MAX_CONCURRENT_EXECUTIONS", 64),
+    ("KEEP_EVALUATIONS_DAYS", 1),
+    ("AUTO_UPSTREAM", False),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ACCEPTED, ids=str)
+def test_a_value_is_accepted_from_a_variable_and_from_yaml(
+    yaml_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    yaml_file.write_text(yaml.safe_dump({name.lower(): value}))
+    assert plain(getattr(AutomationSettings(), name.lower())) == value
+    yaml_file.write_text("")
+    monkeypatch.setenv(f"{PREFIX}{name}", as_variable(value))
+    assert plain(getattr(AutomationSettings(), name.lower())) == value
+
+
+REFUSED = [
+    ("CRON_MAP", {"@daily": "0 6 * *"}, "['@daily']='0 6 * *'", SCHEDULE),
+    ("CRON_MAP", {"@daily": "@daily Berlin"}, "['@daily']='@daily Berlin'", NO_ZONE),
+    ("CRON_MAP", {"@daily": "0 0 30 2 *"}, "['@daily']='0 0 30 2 *'", NO_DAY),
+    ("CRON_MAP", {"@dialy": "@daily"}, "['@dialy']='@dialy'", CRON),
+    ("CRON_MAP", {"0 6 * * * UTC": "@daily"}, "['0 6 * * * UTC']='0 6 * * * UTC'", CRON),
+    ("CRON_MAP", {"off": "@daily"}, "['off']='off'", CRON),
+    ("CRON_MAP", ["@daily"], "=['@daily']", A_MAP),
+    ("MODELS", {"a.b": {"shedule": "off"}}, "['a.b'].shedule='off'", RULE_KEYS),
+    ("MODELS", {"a.b": {"schedule": "noon"}}, "['a.b'].schedule='noon'", SCHEDULE),
+    ("MODELS", {"a.b": "off"}, "['a.b']='off'", A_RULE),
+    ("MODELS", ["a.b"], "=['a.b']", RULES),
+    ("MODELS", {"a.b": {"retry": {"attempts": 3}}}, "['a.b'].retry.attempts=3", RETRY_KEYS),
+    ("MODELS", {"a.b": {"retry": 3}}, "['a.b'].retry=3", A_RETRY),
+    (
+        "MODELS",
+        {"a.b": {"retry": {"max_attempts": 0}}},
+        "['a.b'].retry.max_attempts=0",
+        f"{AT_LEAST} 1",
+    ),
+    ("MODELS", {"a.b": {"paused": "maybe"}}, "['a.b'].paused='maybe'", A_BOOLEAN),
+    ("MODELS", {"a.b": {"upstream": "skip"}}, "['a.b'].upstream='skip'", UPSTREAMS),
+    ("MODELS", {"a.b": {"group": "a b"}}, "['a.b'].group='a b'", f"{PATTERN} '^[A-Za-z0-9_]+$'"),
+    (
+        "MODELS",
+        {"a.b": {"min_gap_seconds": 31_536_001}},
+        "['a.b'].min_gap_seconds=31536001",
+        A_YEAR,
+    ),
+    ("RETRY", {"attempts": 3}, "__ATTEMPTS=3", RETRY_KEYS),
+    ("RETRY", 3, "=3", A_RETRY),
+    ("RETRY", {"delay_seconds": -1}, "__DELAY_SECONDS=-1", f"{AT_LEAST} 0"),
+    ("TIMEZONE", "Berlin", "='Berlin'", NO_ZONE),
+    ("UPSTREAM", "skip", "='skip'", UPSTREAMS),
+    ("SOURCE", "files", "='files'", "Input should be 'project' or 'environment'"),
+    ("NAME", "My-Shop", "='My-Shop'", f"{PATTERN} '^[a-z0-9_]+$'"),
+    ("ASSET_KEY_PREFIX", "a//b", "='a//b'", f"{PATTERN} {KEY!r}"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "shown", "accepted"), REFUSED)
+def test_a_value_is_refused_by_name_with_what_is_accepted(
+    yaml_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: Any,
+    shown: str,
+    accepted: str,
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}{name}", as_variable(value))
+    with pytest.raises(SettingsError) as caught:
+        AutomationSettings()
+    assert str(caught.value) == f"{PREFIX}{name}{shown} cannot be used. Accepted: {accepted}"
+
+    monkeypatch.delenv(f"{PREFIX}{name}")
+    yaml_file.write_text(yaml.safe_dump({name.lower(): value}))
+    with pytest.raises(SettingsError) as caught:
+        AutomationSettings()
+    path, _, what = shown.rpartition("=")
+    key = name.lower() + (path.replace("__", ".").lower() if name == "RETRY" else path)
+    assert str(caught.value) == f"{key} in {yaml_file}={what} cannot be used. Accepted: {accepted}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("MAX_MODELS_PER_RUN", "-1", "greater than or equal to 0"),
+        ("MAX_MODELS_PER_RUN", "all", "valid integer"),
+        ("MAX_CONCURRENT_EXECUTIONS", "0", "greater than or equal to 1"),
+        ("MAX_CONCURRENT_EXECUTIONS", "65", "less than or equal to 64"),
+        ("KEEP_EVALUATIONS_DAYS", "0", "greater than or equal to 1"),
+        ("KEEP_EVALUATIONS_DAYS", "36501", "less than or equal to 36500"),
+        ("RETRY__MAX_ATTEMPTS", "0", "greater than or equal to 1"),
+        ("RETRY__MAX_ATTEMPTS", "101", "less than or equal to 100"),
+        ("RETRY__MAX_ATTEMPTS", "often", "valid integer"),
+        ("RETRY__DELAY_SECONDS", "86401", "less than or equal to 86400"),
+        ("RETRY__MAX_DELAY_SECONDS", "604801", "less than or equal to 604800"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, accepted: str
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        AutomationSettings()
+    assert str(caught.value).startswith(f"{PREFIX}{name}={value!r} cannot be used. ")
+    assert accepted in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["CRON_MAP", "MODELS", "RETRY"])
+@pytest.mark.parametrize("value", ["", "@daily: off", "{'@daily': 'off'}"])
+def test_a_map_in_a_variable_is_json(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        AutomationSettings()
+    assert str(caught.value).startswith(f"{PREFIX}{name}={value!r} is not JSON: ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("RETRY__ATTEMPTS", "RETRY__MAX_ATTEMPTS"),
+        ("RETRY__DELAY", "RETRY__DELAY_SECONDS"),
+        ("CRON_MAP__DAILY", "CRON_MAP"),
+        ("MODELS__X", "MODELS"),
+        ("MAX_MODELS", "MODELS"),
+    ],
+)
+def test_a_part_that_does_not_exist_is_named_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, variable: str, near: str
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}{variable}", "1")
+    with pytest.raises(SettingsError, match=f"{PREFIX}{variable} .*Did you mean {PREFIX}{near}[?]"):
+        AutomationSettings()
+
+
+def test_off_needs_no_quotes_in_yaml(yaml_file: Path) -> None:
+    yaml_file.write_text(
+        "cron_map:\n  '@daily': off\nmodels:\n  a.b: {schedule: off}\n  c.d: {schedule: OFF}\n"
+    )
+    settings = AutomationSettings()
+    assert settings.cron_map == {"@daily": "off"}
+    assert [rule.schedule for rule in settings.models.values()] == ["off", "off"]
+
+
+# YAML and the environment together
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "in_yaml", "in_variable", "argument"),
+    [
+        ("timezone", "UTC", "Europe/Berlin", "Asia/Kathmandu", "America/New_York"),
+        ("upstream", "wait", "ignore", "wait", "ignore"),
+        ("source", "project", "environment", "project", "environment"),
+        ("name", None, "one", "two", "three"),
+        ("asset_key_prefix", "", "one", "two", "three/four"),
+        ("max_models_per_run", 0, 1, 2, 3),
+        ("max_concurrent_executions", 4, 1, 2, 3),
+        ("keep_evaluations_days", 30, 1, 2, 3),
+        ("auto_upstream", True, False, True, False),
+        ("cron_map", {}, {"@daily": "off"}, {"@daily": "@daily"}, {"@daily": "@hourly"}),
+    ],
+)
+def test_an_argument_wins_over_the_environment_that_over_yaml_and_that_over_the_default(
+    yaml_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    default: Any,
+    in_yaml: Any,
+    in_variable: Any,
+    argument: Any,
+) -> None:
+    assert getattr(AutomationSettings(), name) == default
+    yaml_file.write_text(yaml.safe_dump({name: in_yaml}))
+    assert getattr(AutomationSettings(), name) == in_yaml
+    monkeypatch.setenv(f"{PREFIX}{name.upper()}", as_variable(in_variable))
+    assert getattr(AutomationSettings(), name) == in_variable
+    assert getattr(AutomationSettings(**{name: argument}), name) == argument
+
+
+def test_maps_of_both_are_merged_key_by_key(
+    yaml_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yaml_file.write_text(
+        "cron_map: {'@daily': 'off', '@hourly': 5 * * * *}\n"
+        "retry: {max_attempts: 9, delay_seconds: 8}\n"
+    )
+    monkeypatch.setenv(f"{PREFIX}CRON_MAP", '{"@weekly": "off", "@daily": "0 6 * * *"}')
+    monkeypatch.setenv(f"{PREFIX}RETRY", '{"delay_seconds": 7}')
+    monkeypatch.setenv(f"{PREFIX}RETRY__MAX_DELAY_SECONDS", "6")
+    settings = AutomationSettings()
+
+    assert settings.cron_map == {"@daily": "0 6 * * *", "@hourly": "5 * * * *", "@weekly": "off"}
+    assert plain(settings.retry) == {
+        "max_attempts": 9,
+        "delay_seconds": 7,
+        "max_delay_seconds": 6,
+    }
+
+
+def test_rules_of_the_environment_follow_those_of_the_file_and_add_to_the_same_pattern(
+    yaml_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yaml_file.write_text(
+        "models:\n  z.*: {priority: 1, retry: {max_attempts: 2}}\n  a.*: {priority: 2}\n"
+    )
+    monkeypatch.setenv(
+        f"{PREFIX}MODELS",
+        '{"m.*": {"priority": 3}, "z.*": {"paused": true, "retry": {"delay_seconds": 1}}}',
+    )
+    models = AutomationSettings().models
+
+    assert list(models) == ["z.*", "a.*", "m.*"]  # the last one that sets a value counts
+    assert plain(models["z.*"]) == {
+        "priority": 1,
+        "paused": True,
+        "retry": {"max_attempts": 2, "delay_seconds": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "variables", "said"),
+    [
+        pytest.param(
+            {"models": {"a.b": {"shedule": "off"}}},
+            {"MODELS": '{"c.d": {"priority": 3}}'},
+            "models['a.b'].shedule in {file}='off' ",
+            id="another rule in the environment",
+        ),
+        pytest.param(
+            {"models": {"a.b": {"priority": "high"}}},
+            {"MODELS": '{"a.b": {"group": "x"}}'},
+            "models['a.b'].priority in {file}='high' ",
+            id="another value of the same rule",
+        ),
+        pytest.param(
+            {"models": {"a.b": {"priority": 1}}},
+            {"MODELS": '{"a.b": {"priority": "high"}}'},
+            f"{PREFIX}MODELS['a.b'].priority='high' ",
+            id="the same value, in the environment",
+        ),
+        pytest.param(
+            {"retry": {"max_attempts": 0}},
+            {"RETRY__DELAY_SECONDS": "1"},
+            "retry.max_attempts in {file}=0 ",
+            id="another part of the retries",
+        ),
+        pytest.param(
+            {"cron_map": {"@dialy": "off"}},
+            {"CRON_MAP": '{"@daily": "off"}'},
+            "cron_map['@dialy'] in {file}='@dialy' ",
+            id="another cron",
+        ),
+    ],
+)
+def test_a_mistake_is_told_of_the_source_that_holds_it(
+    yaml_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: dict[str, Any],
+    variables: dict[str, str],
+    said: str,
+) -> None:
+    yaml_file.write_text(yaml.safe_dump(content))
+    for name, value in variables.items():
+        monkeypatch.setenv(f"{PREFIX}{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        AutomationSettings()
+    assert str(caught.value).startswith(said.format(file=yaml_file))
