@@ -70,22 +70,17 @@ class RunReader:
     ) -> dict[str, list[Attempt]]:
         """The last runs of each model that ended without evaluating it, newest first.
 
-        A row ends where the model was evaluated.
-
         Args:
             instance: Where the runs are recorded.
             nodes: The models to look at; those that are due.
             planned_at: When the environment was planned; what was before does not count.
         """
         known = {node.fqn: node for node in nodes}
-        last, evaluated = self._last_runs(instance, list(known))
+        last = self._last_runs(instance, list(known))
         runs = records_of(instance, set(last.values()))
         found: dict[str, list[Attempt]] = {}
         for fqn, run_id in last.items():
-            record = runs.get(run_id)
-            if record is None or _started(record) < evaluated.get(fqn, _started(record)):
-                continue
-            if attempt := self._attempt(instance, fqn, record):
+            if (record := runs.get(run_id)) and (attempt := self._attempt(instance, fqn, record)):
                 found[fqn] = [attempt]
         # Those that may have failed before: the rest of the row.
         open_rows = {
@@ -102,8 +97,7 @@ class RunReader:
                     continue
                 earlier = self._attempt(instance, fqn, record)
                 node = open_rows[fqn]
-                done = started < evaluated.get(fqn, started)
-                if earlier is None or done or not counts(node, planned_at, row[0], earlier):
+                if earlier is None or not counts(node, planned_at, row[0], earlier):
                     del open_rows[fqn]
                     continue
                 row.append(earlier)
@@ -160,24 +154,19 @@ class RunReader:
         found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
         return {checks[key]: execution for key, execution in found.items()}
 
-    def _last_runs(
-        self, instance: dg.DagsterInstance, models: Sequence[str]
-    ) -> tuple[dict[str, str], dict[str, datetime]]:
-        """The last run that was to evaluate each model and did not; and when one last did."""
+    def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
+        """The last run that was to evaluate each model, where it did not."""
         found: dict[str, str] = {}
-        evaluated: dict[str, datetime] = {}
         for fqn, record in self._assets(instance, models).items():
             entry = record.asset_entry
             made = entry.last_materialization
-            if made is not None:
-                evaluated[fqn] = _written(made)
             # A materialization in that run or, reported without one, after it.
             if entry.last_run_id and (made is None or made.run_id != entry.last_run_id):
                 found[fqn] = entry.last_run_id
         for fqn, execution in self._checks(instance, models).items():
             if execution.status is AssetCheckExecutionRecordStatus.PLANNED:
                 found[fqn] = execution.run_id
-        return found, evaluated
+        return found
 
     def _attempt(
         self, instance: dg.DagsterInstance, model: str, record: RunRecord

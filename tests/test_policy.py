@@ -24,21 +24,15 @@ def model(name: str, kind: str = "FULL", cron: str = "@daily", *tags: str) -> Ma
         fqn=f'"db"."{schema}"."{table}"',
         name=name,
         kind=kind,
-        catalog=None,
         schema=schema,
         table=table,
         cron=cron,
-        cron_tz=None,
-        depends_on=(),
         source="sql",
         dialect="duckdb",
-        description=None,
-        owner=None,
         tags=tags,
-        signals=(),
         code_version="1",
-        path=None,
-        audits=(),
+        **dict.fromkeys(("catalog", "cron_tz", "description", "owner", "path")),
+        **dict.fromkeys(("depends_on", "signals", "audits"), ()),
     )
 
 
