@@ -52,6 +52,19 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class Hashes:
+    """What tells one version of a model or standalone audit from another, as SQLMesh has it.
+
+    Attributes:
+        data: Its hash of what determines the data.
+        metadata: Its hash of all else, such as crons and audits.
+    """
+
+    data: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
 class DueState:
     """SQLMesh's answer for one moment.
 
@@ -62,6 +75,7 @@ class DueState:
         models: ``fqn`` of everything that the environment holds.
         due: Of every model whose cron has elapsed, by ``fqn``.
         next_cron: When each model's cron elapses next, by ``fqn``.
+        hashes: Of every model and standalone audit, external tables apart, by ``fqn``.
     """
 
     at: datetime
@@ -70,6 +84,7 @@ class DueState:
     models: Set[str]
     due: Mapping[str, Due]
     next_cron: Mapping[str, datetime]
+    hashes: Mapping[str, Hashes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

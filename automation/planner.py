@@ -21,6 +21,7 @@ from ..assets.policy import Policy
 from ..assets.specs import AssetIndex
 from ..config.settings import AutomationSettings
 from .decisions import Decision, decide
+from .drift import DriftReport
 from .facts import DueState, Facts, Limits, Node, spoken, spoken_intervals
 from .recovery import Recovery
 from .runs import RunReader
@@ -125,6 +126,7 @@ class Planner:
         self._settings = settings
         self._runs = RunReader(index)
         self._recovery = Recovery(index)
+        self._drift = DriftReport(manifest, index)
         self._nodes = _nodes(manifest, policies)
         self._limits = Limits(
             executions=settings.max_concurrent_executions if manifest.has_lease else 1,
@@ -191,6 +193,10 @@ class Planner:
         Call it after :meth:`plan`, which reads SQLMesh's state.
         """
         return self._recovery.report(instance, self._due_reader().recorded)
+
+    def report_drift(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
+        """Reports where definitions and environment differ, once for each plan; a line for each."""
+        return self._drift.report(instance, plan.state)
 
     def priority_tag(self, plan: TickPlan) -> dict[str, str]:
         """Dagster's priority of a plan's run: that of its most urgent model."""
