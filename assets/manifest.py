@@ -20,7 +20,7 @@ from typing import Any
 from ..config.settings import AutomationSettings
 from .fingerprint import project_fingerprint
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file's layout. A file with another one is rebuilt."""
 
 LEASED_ENGINES = frozenset({"duckdb", "postgres", "gcp_postgres", "mysql"})
@@ -63,6 +63,7 @@ class ManifestModel:
         depends_on: ``fqn`` of everything that the model reads.
         source: ``sql``, ``python``, ``seed`` or ``external``.
         code_version: SQLMesh's hash of what determines the model's data.
+        metadata_hash: SQLMesh's hash of what does not, such as its cron and its audits.
         path: Source file, relative to the project.
     """
 
@@ -82,6 +83,7 @@ class ManifestModel:
     tags: tuple[str, ...]
     signals: tuple[str, ...]
     code_version: str | None
+    metadata_hash: str | None
     path: str | None
     audits: tuple[ManifestAudit, ...]
 
@@ -120,6 +122,8 @@ class Manifest:
         state_engine: The same of the connection to SQLMesh's state.
         models: In topological order, external ones included.
         standalone_audits: Audits without a model of their own.
+        plan_id: The plan of the environment that it was made from; ``None`` where it was made
+            from the project's files.
     """
 
     fingerprint: str
@@ -128,6 +132,7 @@ class Manifest:
     state_engine: str
     models: tuple[ManifestModel, ...]
     standalone_audits: tuple[ManifestStandaloneAudit, ...]
+    plan_id: str | None
 
     @property
     def has_lease(self) -> bool:

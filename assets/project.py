@@ -175,6 +175,7 @@ def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:
             state_engine=context._state_connection_config.type_,
             models=tuple(models),
             standalone_audits=tuple(audits),
+            plan_id=None,
         )
 
 
@@ -197,6 +198,7 @@ def _model(model: Model, project: Path, default_catalog: str | None) -> Manifest
         tags=tuple(model.tags),
         signals=tuple(name for name, _ in model.signals),
         code_version=None if model.kind.is_external else model.data_hash,
+        metadata_hash=None if model.kind.is_external else model.metadata_hash,
         path=_relative(model._path, project),
         audits=_audits(model),
     )
@@ -252,6 +254,7 @@ def _external(fqn: str, default_catalog: str | None) -> ManifestModel:
         tags=(),
         signals=(),
         code_version=None,
+        metadata_hash=None,
         path=None,
         audits=(),
     )

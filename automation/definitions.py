@@ -17,6 +17,7 @@ from ..assets.specs import Blueprint
 from ..assets.translator import SQLMeshTranslator
 from ..config.settings import AutomationSettings
 from .conditions import sqlmesh_due
+from .drift import drift_checks
 from .janitor import janitor
 from .planner import Planner
 from .sensor import SqlmeshAutomationSensor
@@ -75,6 +76,7 @@ class Location:
         janitor_job, janitor_schedule = janitor(settings)
         self.definitions = dg.Definitions(
             assets=assets,
+            asset_checks=[drift_checks(settings, self.manifest, self.index)],
             resources={
                 execution_key(settings): shared_execution_resource(settings, self.index, observer)
             },

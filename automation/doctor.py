@@ -27,6 +27,7 @@ from ..config.origins import origins
 from ..config.settings import AutomationSettings
 from .definitions import Location
 from .deployment import deployment_findings
+from .drift import drift
 from .facts import spoken
 from .findings import Finding
 from .mappings import misleading
@@ -216,6 +217,13 @@ def mappings(examined: Examined) -> Iterator[Finding]:
         yield Finding(text, "See `sqlmesh-automation status` for what each model goes by.")
 
 
+def drifted(examined: Examined) -> Iterator[Finding]:
+    """Where the definitions are not what the environment holds."""
+    for text in drift(examined.location.manifest, examined.plan.state).values():
+        what, _, cure = text.rpartition(": ")
+        yield Finding(what, f"{cure[:1].upper()}{cure[1:]}.")
+
+
 def deployment(examined: Examined) -> Iterator[Finding]:
     """The Dagster instance, where one is named."""
     if os.environ.get("DAGSTER_HOME"):
@@ -234,5 +242,6 @@ CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
     lease,
     zones,
     mappings,
+    drifted,
     deployment,
 )

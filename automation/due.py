@@ -28,7 +28,7 @@ from ..assets.outcome import Interval
 from ..assets.project import SQLMESH_LOCK, duckdb_files, open_context
 from ..assets.recorder import moment
 from ..config.settings import AutomationSettings
-from .facts import Due, DueState
+from .facts import Due, DueState, Hashes
 from .intervals import Range, due_since, first_outside, joined
 from .state import deployable, intervals_since, restated_at, uncached, unchanged, written_state
 
@@ -72,10 +72,11 @@ class DueReader:
 
     Args:
         settings: The project, gateway and environment.
+        wait: How to wait for an execution that has the DuckDB database open.
     """
 
-    def __init__(self, settings: AutomationSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: AutomationSettings, wait: Wait | None = None) -> None:
+        self._settings, self._wait = settings, wait or Wait(LEASE_SECONDS)
         self._lock = threading.Lock()
         self._context: Context | None = None
         self._plan_id: str | None = None
@@ -114,6 +115,11 @@ class DueReader:
             due=self._due(context, environment, at),
             next_cron=self._next_cron(at),
             altered=self._altered(environment),
+            hashes={
+                each.name: Hashes(each.fingerprint.data_hash, each.fingerprint.metadata_hash)
+                for each in self._snapshots.values()
+                if not (each.is_model and each.model.kind.is_external)
+            },
         )
 
     def _changes_at(self, state: DueState) -> datetime:
@@ -159,7 +165,7 @@ class DueReader:
             with open_context(self._settings, load=False) as context:
                 self._context = context
         context = self._context
-        with database_lease(duckdb_files(context), Wait(LEASE_SECONDS), "a tick"):
+        with database_lease(duckdb_files(context), self._wait, "a tick"):
             try:
                 with naming_failures(self._settings):
                     yield context

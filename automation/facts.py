@@ -52,6 +52,19 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class Hashes:
+    """What tells one version of a model or standalone audit from another, as SQLMesh has it.
+
+    Attributes:
+        data: Its hash of what determines the data.
+        metadata: Its hash of all else, such as crons and audits.
+    """
+
+    data: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
 class DueState:
     """SQLMesh's answer for one moment.
 
@@ -64,6 +77,7 @@ class DueState:
         next_cron: When each model's cron elapses next, by ``fqn``.
         altered: When SQLMesh last wrote each model's table, in its milliseconds, by ``fqn``; of
             those that it has written.
+        hashes: Of every model and standalone audit, external tables apart, by ``fqn``.
     """
 
     at: datetime
@@ -73,6 +87,7 @@ class DueState:
     due: Mapping[str, Due]
     next_cron: Mapping[str, datetime]
     altered: Mapping[str, int] = field(default_factory=dict)
+    hashes: Mapping[str, Hashes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

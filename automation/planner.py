@@ -19,6 +19,7 @@ from ..assets.policy import Policy
 from ..assets.specs import AssetIndex
 from ..config.settings import AutomationSettings
 from .decisions import decide
+from .drift import DriftReport
 from .facts import DueState, Facts, Limits, Node
 from .outside import OutsideEvaluations
 from .recovery import Recovery
@@ -56,6 +57,7 @@ class Planner:
         self._settings = settings
         self._runs = RunReader(index)
         self._recovery = Recovery(index)
+        self._drift = DriftReport(manifest, index)
         self._nodes = _nodes(manifest, policies)
         self._outside = OutsideEvaluations(index, self._nodes, self._runs)
         self._parents = {node.fqn: node.parents for node in self._nodes}
@@ -141,6 +143,10 @@ class Planner:
     def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
         """A model's SQLMesh snapshot and its intervals, as of the last :meth:`plan`; by ``fqn``."""
         return self._due_reader().recorded(model)
+
+    def report_drift(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
+        """Reports where definitions and environment differ, once for each plan; a line for each."""
+        return self._drift.report(instance, plan.state)
 
     def priority_tag(self, plan: TickPlan) -> dict[str, str]:
         """Dagster's priority of a plan's run: that of its most urgent model."""

@@ -11,6 +11,7 @@ from operator import and_
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.automation_tick_evaluation_context import (
     AutomationTickEvaluationContext,
 )
@@ -26,6 +27,7 @@ from ..assets.round import EXECUTION_TIME_TAG
 from ..assets.specs import GATEWAY_TAG, location_tags
 from ..config.errors import DatabaseLocked
 from ..config.settings import AutomationSettings
+from .drift import CHECK
 from .housekeeping import Housekeeping
 from .planner import Planner
 from .recovery import end_dead_runs
@@ -100,6 +102,8 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             return _result(context, skip_message=str(error))
         for line in self._planner.recover(context.instance, plan):
             context.log.warning(line)
+        for line in self._planner.report_drift(context.instance, plan):
+            context.log.warning(line)
         for line in plan.lines():
             context.log.info(line)
         return self.request(context, plan)
@@ -157,6 +161,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         # The evaluation's one view of the asset graph is what every condition is handed.
         self._planner.attach(evaluation._evaluator.asset_graph_view, plan)
         requests, new_cursor, evaluations = evaluation.evaluate()
+        requests = [_without_drift_checks(graph, request) for request in requests]
         if len(requests) > 1:
             raise dg.DagsterInvariantViolationError(
                 f"One tick asked for {len(requests)} runs. Assets of a SQLMesh environment must "
@@ -186,6 +191,14 @@ def _target(settings: AutomationSettings) -> dg.AssetSelection:
     """The environment's assets, also where others are in the same code location."""
     selections = [dg.AssetSelection.tag(*tag) for tag in location_tags(settings).items()]
     return reduce(and_, selections)
+
+
+def _without_drift_checks(graph: BaseAssetGraph[Any], request: RunRequest) -> RunRequest:
+    """The request with its checks named: left open, it would be for all checks of its assets."""
+    keys = request.asset_check_keys
+    if keys is None:
+        keys = list(graph.get_check_keys_for_assets(set(request.asset_selection or ())))
+    return request.with_replaced_attrs(asset_check_keys=[key for key in keys if key.name != CHECK])
 
 
 def _result(

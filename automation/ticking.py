@@ -107,12 +107,15 @@ def run_tick(
         plan: The decisions.
         watch: Tells why the execution gave up, where it did.
         simulated: Whether the plan is for another moment than now.
-        say: Told what runs that died had left behind.
+        say: Told what runs that died had left behind, and which definitions are not what the
+            environment holds.
 
     Raises:
         Unavailable: The execution could not reach a database.
     """
     for line in location.planner.recover(instance, plan):
+        say(line)
+    for line in location.planner.report_drift(instance, plan):
         say(line)
     repository = location.definitions.get_repository_def()
     with dg.build_sensor_context(instance=instance, repository_def=repository) as context:

@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_sqlmesh_automation.assets.ledger import read_history
 from dagster_sqlmesh_automation.assets.outcome import Outcome
 from dagster_sqlmesh_automation.automation.definitions import Location
+from dagster_sqlmesh_automation.automation.drift import CHECK
 from dagster_sqlmesh_automation.automation.tick_plan import TickPlan
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
@@ -125,7 +126,10 @@ class Automation:
     def run(
         self, assets: Sequence[str], at: datetime, checks: Sequence[dg.AssetCheckKey] | None = None
     ) -> Run:
-        """Runs some assets as of a moment, as a person would from the UI."""
+        """Runs some assets as of a moment, as a person would from the UI.
+
+        Where no checks are given, with all but those of drift, as a tick would.
+        """
         selection = {dg.AssetKey(asset.split("/")) for asset in assets}
         return self.execute(selection, {"sqlmesh/execution_time": at.isoformat()}, checks)
 
@@ -135,9 +139,13 @@ class Automation:
         tags: Mapping[str, str],
         checks: Sequence[dg.AssetCheckKey] | None = None,
     ) -> Run:
+        if checks is None:
+            graph = self.repository.asset_graph
+            checks = [
+                key for key in graph.get_check_keys_for_assets(selection) if key.name != CHECK
+            ]
         job = self.location.definitions.resolve_implicit_global_asset_job_def().get_subset(
-            asset_selection=selection,
-            asset_check_selection=None if checks is None else set(checks),
+            asset_selection=selection, asset_check_selection=set(checks)
         )
         result = job.execute_in_process(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
