@@ -7,7 +7,7 @@ because a SQLMesh context may not move between threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ class ExecutionRequest:
     Attributes:
         run_id: The Dagster run.
         selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
+        ignoring: ``fqn`` of the models that are evaluated without what is upstream of them.
         at: The moment for which it is done, aware; crons that elapsed by then count.
         admit: Asked once, with the lease in hand: what a process before it has left of the same
             work; ``None`` where nothing is left to do.
@@ -50,6 +51,7 @@ class ExecutionRequest:
 
     run_id: str
     selected: Mapping[str, str]
+    ignoring: Set[str]
     at: datetime
     admit: Callable[[], Legacy | None]
     cancelled: Callable[[], bool]
@@ -129,7 +131,7 @@ def _run(
     selected = frozenset(request.selected) - recorder.recorded
     for model in selected - known.keys():
         recorder.absent(model, request.selected[model], settings.environment)
-    considered = _considered(selected, scheduler, recorder, settings)
+    considered = _considered(selected, request.ignoring, scheduler, recorder, settings)
     console.attach(scheduler, selected, considered, request.at)
 
     broken: list[Exception] = []
@@ -233,13 +235,15 @@ def read_environment(context: Context, settings: AutomationSettings) -> Environm
 
 def _considered(
     selected: frozenset[str],
+    ignoring: Set[str],
     scheduler: RecordingScheduler,
     recorder: Recorder,
     settings: AutomationSettings,
 ) -> set[str]:
     """What SQLMesh's own ``run --select-model`` would evaluate for a selection.
 
-    Standalone audits do not draw in what they read, unless nothing else is selected. What reads a
+    Standalone audits do not draw in what they read, unless nothing else is selected, and a model
+    that ignores its upstream never does. What reads a
     model that has failed in this round (before a plan changed the environment, or before this
     process took over) has no chance and is recorded as skipped.
     """
@@ -251,4 +255,4 @@ def _considered(
     if not settings.auto_upstream:
         return set(wanted)
     models = {name for name in wanted if known[name].is_model}
-    return (ancestors(models or wanted, known) | wanted) - recorder.failures
+    return (ancestors(models or wanted, known, ignoring) | wanted) - recorder.failures

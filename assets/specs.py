@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -98,12 +98,14 @@ class AssetIndex:
         names: Name of every model and standalone audit, by ``fqn``.
         ops: ``fqn`` of what each op reports, by the op's name.
         checks: The checks of each standalone audit, one for every model it reads, by ``fqn``.
+        ignoring: ``fqn`` of the models whose policy is to be evaluated without their upstream.
     """
 
     keys: Mapping[str, dg.AssetKey]
     names: Mapping[str, str]
     ops: Mapping[str, str]
     checks: Mapping[str, Sequence[dg.AssetCheckKey]]
+    ignoring: Set[str]
 
     @cached_property
     def op_names(self) -> Mapping[str, str]:
@@ -142,6 +144,9 @@ def _index(blueprint: Blueprint) -> AssetIndex:
             },
         },
         checks=checks,
+        ignoring={
+            fqn for fqn, policy in blueprint.policies.items() if not policy.waits_for_upstream
+        },
     )
 
 

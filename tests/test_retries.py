@@ -39,6 +39,8 @@ SELECT * FROM shop.totals WHERE amount < 0
 """,
 }
 
+RETRY = {"max_attempts": 3, "delay_seconds": 300, "max_delay_seconds": 3600}
+
 
 class Days:
     """The automation of a project, tick after tick; made anew for each where asked."""
@@ -47,11 +49,11 @@ class Days:
         self, shop: Warehouse, instance: dg.DagsterInstance, *, anew: bool = False
     ) -> None:
         self.shop, self.instance, self.anew = shop, instance, anew
-        self.automation = Automation.of(shop.project, instance)
+        self.automation = Automation.of(shop.project, instance, retry=RETRY)
 
     def at(self, moment: datetime) -> tuple[Tick, Run | None]:
         if self.anew:  # a new process, and the cursor is lost
-            self.automation = Automation.of(self.shop.project, self.instance)
+            self.automation = Automation.of(self.shop.project, self.instance, retry=RETRY)
         return self.automation.tick_and_run(moment)
 
     def held(self, moment: datetime, model: str = "shop.totals") -> str:
@@ -125,7 +127,9 @@ def test_a_rule_gives_a_model_its_own_retries(
 ) -> None:
     rule = {"retry": {"max_attempts": 2, "delay_seconds": 60}}
     days = Days(shop, instance)
-    days.automation = Automation.of(shop.project, instance, models={"shop.totals": rule})
+    days.automation = Automation.of(
+        shop.project, instance, retry=RETRY, models={"shop.totals": rule}
+    )
     shop.fail("shop.totals")
     days.attempts([NEXT_DAY, NEXT_DAY + MINUTE])
     assert "attempt 2 of 2; tried again at its next cron tick" in days.held(NEXT_DAY + 30 * MINUTE)
@@ -149,7 +153,7 @@ def test_a_run_that_dies_before_it_tries_is_no_attempt(
     shop: Warehouse, instance: dg.DagsterInstance
 ) -> None:
     days = Days(shop, instance)
-    days.automation = Automation.of(shop.project, instance, lease_timeout_seconds=0)
+    days.automation = Automation.of(shop.project, instance, retry=RETRY, lease_timeout_seconds=0)
     shop.fail("shop.totals")
     for number in range(2):
         tick = days.automation.tick(NEXT_DAY + number * timedelta(seconds=1))
@@ -195,7 +199,7 @@ def test_a_partial_interval_is_requested_once_for_each_tick_of_its_schedule(
     shop = warehouse(tmp_path / "project", models=LIVE)
     days = Days(shop, instance)
     rule = {"schedule": "0 * * * *", "retry": {"delay_seconds": 60}}
-    days.automation = Automation.of(shop.project, instance, models={"shop.live": rule})
+    days.automation = Automation.of(shop.project, instance, retry=RETRY, models={"shop.live": rule})
 
     def requested(hour: int, minute: int) -> bool:
         tick, _ = days.at(NEXT_DAY + timedelta(hours=hour, minutes=minute))
