@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmesh.core.scheduler import Scheduler
 from sqlmesh.core.snapshot import (
+    DeployabilityIndex,
     Snapshot,
     apply_auto_restatements,
     snapshots_to_dag,
@@ -81,6 +82,7 @@ class DueReader:
         self._context: Context | None = None
         self._plan_id: str | None = None
         self._snapshots: dict[Any, Snapshot] = {}
+        self._deployable: DeployabilityIndex | None = None
         self._answer: _Answer | None = None
 
     def read(self, at: datetime) -> DueState:
@@ -107,6 +109,7 @@ class DueReader:
 
     def _read(self, context: Context, environment: Environment, at: datetime) -> DueState:
         self._refresh(context, environment)
+        self._deployable = deployable(environment, self._snapshots)
         return DueState(
             at=at,
             plan_id=environment.plan_id,
@@ -114,7 +117,7 @@ class DueReader:
             models={snapshot.name for snapshot in self._snapshots.values()},
             due=self._due(context, environment, at),
             next_cron=self._next_cron(at),
-            altered=self._altered(environment),
+            altered=self._altered(),
             hashes={
                 each.name: Hashes(each.fingerprint.data_hash, each.fingerprint.metadata_hash)
                 for each in self._snapshots.values()
@@ -136,7 +139,8 @@ class DueReader:
         """A model's snapshot and its intervals, as of the last :meth:`read`; by ``fqn``."""
         for snapshot in self._snapshots.values():
             if snapshot.name == model:
-                found = snapshot.intervals or snapshot.dev_intervals
+                main = self._deployable is None or self._deployable.is_representative(snapshot)
+                found = snapshot.intervals if main else snapshot.dev_intervals
                 return snapshot.identifier, [(moment(start), moment(end)) for start, end in found]
         return None
 
@@ -238,9 +242,10 @@ class DueReader:
             for snapshot, intervals in batches.items()
         }
 
-    def _altered(self, environment: Environment) -> dict[str, int]:
+    def _altered(self) -> dict[str, int]:
         """When each model's table was last written that the environment shows."""
-        index = deployable(environment, self._snapshots)
+        assert self._deployable is not None
+        index = self._deployable
         found = {
             snapshot.name: snapshot.last_altered_ts
             if index.is_representative(snapshot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from math import ceil
 from typing import Any
 
@@ -14,12 +15,14 @@ from ..assets.recorder import moment
 from ..assets.report import EVALUATED_AT, outcome_metadata
 from ..assets.specs import AssetIndex
 from .facts import DueState, Node
-from .runs import UNSUCCESSFUL, RunReader, records_of
+from .recovery import Recovery
+from .runs import RunReader
 
 _BUDGET_SECONDS = 10.0
 """How long one tick reports at most: Dagster gives the whole tick a minute."""
 
 _MOST_LINES = 20
+_LOOK_BACK = 20
 
 Since = Callable[[Mapping[str, int]], Mapping[str, Sequence[Interval]]]
 """Gives the intervals that SQLMesh has recorded of models since moments in its milliseconds."""
@@ -38,6 +41,7 @@ class OutsideEvaluations:
         index: Which asset stands for which model.
         nodes: The models.
         runs: Reads the instance's runs.
+        recovery: Knows what runs evaluated that could not report it.
         budget_seconds: How long one call reports at most.
     """
 
@@ -46,9 +50,11 @@ class OutsideEvaluations:
         index: AssetIndex,
         nodes: Sequence[Node],
         runs: RunReader,
+        recovery: Recovery,
         budget_seconds: float = _BUDGET_SECONDS,
     ) -> None:
-        self._index, self._runs, self._budget = index, runs, budget_seconds
+        self._index, self._runs, self._recovery = index, runs, recovery
+        self._budget = budget_seconds
         self._models = {node.fqn: node for node in nodes if not node.is_audit}
         self._settled: dict[str, int] = {}
 
@@ -101,7 +107,8 @@ class OutsideEvaluations:
                 return
             altered = state.altered[fqn]
             held = recorded(fqn)
-            if held is not None and not self._is_told(instance, fqn, altered):
+            # Somebody else may have reported it meanwhile, as another tick may.
+            if held is not None and self._told(instance, fqn) < altered:
                 snapshot, every = held
                 outcome = Outcome(
                     model=fqn,
@@ -134,33 +141,36 @@ class OutsideEvaluations:
         """Until when Dagster knows of each model's evaluations, in SQLMesh's milliseconds."""
         by_key = {self._index.keys[fqn]: fqn for fqn in models}
         known = dict.fromkeys(models, 0)
-        last_runs: dict[str, str] = {}
         for record in instance.get_asset_records(list(by_key)):
-            entry, fqn = record.asset_entry, by_key[record.asset_entry.asset_key]
-            made = entry.last_materialization_record
-            if made is not None:
-                known[fqn] = _evaluated_until(made.event_log_entry)
-            if entry.last_run_id and (made is None or made.run_id != entry.last_run_id):
-                last_runs[fqn] = entry.last_run_id
-        ended = records_of(instance, set(last_runs.values()))
-        for fqn, run_id in last_runs.items():
-            run = ended.get(run_id)
-            # It may have evaluated some batches before one failed; those are its own.
-            if run is not None and run.end_time and run.dagster_run.status in UNSUCCESSFUL:
-                known[fqn] = max(known[fqn], _milliseconds(run.end_time))
-        return known
+            fqn, made = by_key[record.asset_entry.asset_key], record.asset_entry
+            if made.last_materialization_record is not None:
+                told = _told_until(made.last_materialization_record.event_log_entry)
+                known[fqn] = self._told(instance, fqn) if told is None else told
+        # Batches that were finished before one failed are that run's own.
+        own = self._recovery.evaluated
+        return {fqn: max(until, _own(own.get(fqn))) for fqn, until in known.items()}
 
-    def _is_told(self, instance: dg.DagsterInstance, fqn: str, altered: int) -> bool:
-        """Whether somebody else has reported it meanwhile, as another tick may."""
-        records = instance.fetch_materializations(self._index.keys[fqn], limit=1).records
-        return any(_evaluated_until(record.event_log_entry) >= altered for record in records)
+    def _told(self, instance: dg.DagsterInstance, fqn: str) -> int:
+        """The same of one model, from its materializations."""
+        records = instance.fetch_materializations(self._index.keys[fqn], limit=_LOOK_BACK).records
+        found = (_told_until(record.event_log_entry) for record in records)
+        return next((until for until in found if until is not None), 0)
 
 
-def _evaluated_until(entry: dg.EventLogEntry) -> int:
+def _told_until(entry: dg.EventLogEntry) -> int | None:
+    """Until when a materialization tells of evaluations; ``None`` if it tells of none."""
     made = entry.asset_materialization
-    said = made.metadata.get(EVALUATED_AT) if made is not None else None
+    metadata = made.metadata if made is not None else {}
+    outcome = metadata.get("sqlmesh/outcome")
+    if outcome is not None and outcome.value == OutcomeStatus.UP_TO_DATE.value:
+        return None
+    said = metadata.get(EVALUATED_AT)
     value: Any = said.value if said is not None else entry.timestamp
     return _milliseconds(value)
+
+
+def _own(moment: datetime | None) -> int:
+    return _milliseconds(moment.timestamp()) if moment is not None else 0
 
 
 def _milliseconds(timestamp: float) -> int:

@@ -59,7 +59,7 @@ class Planner:
         self._recovery = Recovery(index)
         self._drift = DriftReport(manifest, index)
         self._nodes = _nodes(manifest, policies)
-        self._outside = OutsideEvaluations(index, self._nodes, self._runs)
+        self._outside = OutsideEvaluations(index, self._nodes, self._runs, self._recovery)
         self._parents = {node.fqn: node.parents for node in self._nodes}
         self._limits = Limits(
             executions=settings.max_concurrent_executions if manifest.has_lease else 1,

@@ -52,10 +52,15 @@ class Recovery:
 
     Args:
         index: Which asset stands for which model.
+
+    Attributes:
+        evaluated: Until when runs that did not succeed have evaluated models without reporting
+            it, by ``fqn``: batches that were done before one failed.
     """
 
     def __init__(self, index: AssetIndex) -> None:
         self._index = index
+        self.evaluated: dict[str, datetime] = {}
         self._looked: datetime | None = None
 
     def report(self, instance: dg.DagsterInstance, recorded: Recorded) -> Iterator[str]:
@@ -82,9 +87,11 @@ class Recovery:
         self, instance: dg.DagsterInstance, record: RunRecord, recorded: Recorded
     ) -> Iterator[str]:
         run_id = record.dagster_run.run_id
+        history = read_history(instance, run_id)
+        self._note(history, record)
         found = {
             self._index.keys[outcome.model]: outcome
-            for outcome in _evaluated(read_history(instance, run_id), recorded)
+            for outcome in _evaluated(history, recorded)
             if outcome.model in self._index.keys
         }
         if not found:
@@ -99,6 +106,20 @@ class Recovery:
             if not _reported(instance, key, began):
                 report_runless(instance, key, outcome, run_id)
                 yield f"{outcome.name} was evaluated by run {run_id}, whose step could not say so"
+
+    def _note(self, history: History, record: RunRecord) -> None:
+        """Takes from a run's ledger what it has evaluated of models that then failed."""
+        known = {
+            model: outcome.evaluated_at
+            for model, outcome in history.outcomes.items()
+            if outcome.status is not OutcomeStatus.EXECUTED and outcome.evaluated_at is not None
+        }
+        ended = datetime.fromtimestamp(record.end_time, tz=UTC) if record.end_time else None
+        for model in {model for each in history.rounds for model in each.planned}:
+            if ended is not None and model not in history.outcomes:
+                known[model] = ended
+        for model, until in known.items():
+            self.evaluated[model] = max(until, self.evaluated.get(model, until))
 
 
 def _reported(instance: dg.DagsterInstance, key: dg.AssetKey, began: float) -> bool:

@@ -147,6 +147,27 @@ FROM raw.events WHERE day BETWEEN @start_date AND @end_date
     assert len(made(automation, "shop/partly")) == 1
 
 
+def test_what_was_evaluated_outside_while_a_run_of_ours_waited_is_reported(
+    adopted: Automation, shop: Warehouse
+) -> None:
+    tick = adopted.tick(NEXT_DAY)
+    projects.sqlmesh_run(adopted.project, NEXT_DAY, select_models=["shop.totals"])
+    shop.fail("shop.customers")
+    (request,) = tick.run_requests
+    run = adopted.execute(
+        set(request.asset_selection or ()), request.tags, request.asset_check_keys
+    )
+    assert not run.success
+    assert run.by_name()["shop.totals"].status.value == "up_to_date"
+    recover(adopted, NEXT_DAY)
+    assert recover(adopted, NEXT_DAY) == []
+
+    for name in ("shop/events", "shop/totals"):
+        told = [each for each in made(adopted, name) if each["sqlmesh/outcome"] == "executed"]
+        assert [spans(each) for each in told] == [[(START, PLANNED_AT)], [(PLANNED_AT, NEXT_DAY)]]
+    assert len(made(adopted, "shop/best")) == 2
+
+
 def test_upstream_models_that_a_run_drew_in_are_not_reported_again(adopted: Automation) -> None:
     run = adopted.run(["shop/best"], NEXT_DAY)
 
@@ -215,7 +236,7 @@ def test_a_tick_reports_for_some_seconds_only_and_the_next_ones_go_on(
 ) -> None:
     planner = automation.location.planner
     planner._outside = OutsideEvaluations(
-        planner._index, planner._nodes, planner._runs, budget_seconds=-1
+        planner._index, planner._nodes, planner._runs, planner._recovery, budget_seconds=-1
     )
     assert recover(automation, PLANNED_AT) == [
         "4 more were evaluated outside Dagster; next ticks tell"
