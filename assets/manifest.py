@@ -211,14 +211,15 @@ def prepare(
     """
     path = manifest_path(settings)
     fingerprint = project_fingerprint(settings, path)
-    if not force and (found := _read(path)) and found.fingerprint == fingerprint:
+    if not force and (found := read(path)) and found.fingerprint == fingerprint:
         return found
     manifest = build(settings, fingerprint)
-    _write(path, manifest)
+    write(path, manifest)
     return manifest
 
 
-def _read(path: Path) -> Manifest | None:
+def read(path: Path) -> Manifest | None:
+    """What the file has, if it is there and can be used."""
     try:
         return Manifest.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -228,7 +229,7 @@ def _read(path: Path) -> Manifest | None:
         return None
 
 
-def _write(path: Path, manifest: Manifest) -> None:
+def write(path: Path, manifest: Manifest) -> None:
     """Writes all or nothing: a reader sees the old file or the new one."""
     temporary = None
     try:

@@ -105,15 +105,15 @@ def prepare(settings: AutomationSettings, force: bool) -> None:
     Code servers and run workers read the manifest and start without SQLMesh. Run this when you
     build an image or deploy; otherwise the first process that needs it does it.
     """
-    from ..assets import manifest
-    from ..assets.project import load_manifest
+    from ..assets.deployed import current_manifest
+    from ..assets.manifest import manifest_path
 
     with Console(stderr=True).status(f"Preparing {settings.project}"):
-        found = manifest.prepare(settings, load_manifest, force=force)
+        found = current_manifest(settings, force=force)
     executed = len(found.executed)
     click.echo(
         f"{executed} models, {len(found.models) - executed} external or embedded, "
-        f"{len(found.standalone_audits)} standalone audits: {manifest.manifest_path(settings)}"
+        f"{len(found.standalone_audits)} standalone audits: {manifest_path(settings)}"
     )
 
 
