@@ -64,7 +64,7 @@ def current_manifest(settings: AutomationSettings, *, force: bool = False) -> Ma
         )
         return found
     if manifest is not found:
-        write(path, manifest)
+        write(settings, manifest)
     return manifest
 
 

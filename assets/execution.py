@@ -39,6 +39,7 @@ class ExecutionRequest:
     Attributes:
         run_id: The Dagster run.
         selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
+        ignoring: ``fqn`` of what is evaluated without what it reads, though that misses intervals.
         at: The moment for which it is done, aware; crons that elapsed by then count.
         admit: Asked once, with the lease in hand: what a process before it has left of the same
             work; ``None`` where nothing is left to do.
@@ -50,6 +51,7 @@ class ExecutionRequest:
 
     run_id: str
     selected: Mapping[str, str]
+    ignoring: frozenset[str]
     at: datetime
     admit: Callable[[], Legacy | None]
     cancelled: Callable[[], bool]
@@ -128,7 +130,7 @@ def _run(
     selected = frozenset(request.selected) - recorder.recorded
     for model in selected - known.keys():
         recorder.absent(model, request.selected[model], settings.environment)
-    considered = _considered(selected, scheduler, recorder, settings)
+    considered = _considered(selected, request.ignoring, scheduler, recorder, settings)
     console.attach(scheduler, selected, considered, request.at)
 
     broken: list[Exception] = []
@@ -232,15 +234,16 @@ def read_environment(context: Context, settings: AutomationSettings) -> Environm
 
 def _considered(
     selected: frozenset[str],
+    ignoring: frozenset[str],
     scheduler: RecordingScheduler,
     recorder: Recorder,
     settings: AutomationSettings,
 ) -> set[str]:
     """What SQLMesh's own ``run --select-model`` would evaluate for a selection.
 
-    Standalone audits do not draw in what they read, unless nothing else is selected. What reads a
-    model that has failed in this round (before a plan changed the environment, or before this
-    process took over) has no chance and is recorded as skipped.
+    Models that ignore their upstream do not draw it in, nor do standalone audits, unless nothing
+    else is selected. What reads a model that has failed in this round (before a plan changed the
+    environment, or before this process took over) has no chance and is recorded as skipped.
     """
     known = scheduler.snapshots_by_name
     for name in sorted(selected & known.keys()):
@@ -250,4 +253,4 @@ def _considered(
     if not settings.auto_upstream:
         return set(wanted)
     models = {name for name in wanted if known[name].is_model}
-    return (ancestors(models or wanted, known) | wanted) - recorder.failures
+    return (ancestors(models or wanted, known, ignoring) | wanted) - recorder.failures

@@ -85,7 +85,7 @@ def deployed_fingerprint(settings: AutomationSettings) -> str:
 def _settings_digest(settings: AutomationSettings) -> hashlib._Hash:
     project = settings.project
     if not any((project / name).is_file() for name in CONFIG_FILES):
-        raise ProjectNotFound(project)
+        raise ProjectNotFound(project, settings.variable("PROJECT"))
     digest = hashlib.sha256()
     for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):
         digest.update(f"{package}={version(package)}\0".encode())

@@ -214,7 +214,7 @@ def prepare(
     if not force and (found := read(path)) and found.fingerprint == fingerprint:
         return found
     manifest = build(settings, fingerprint)
-    write(path, manifest)
+    write(settings, manifest)
     return manifest
 
 
@@ -229,8 +229,9 @@ def read(path: Path) -> Manifest | None:
         return None
 
 
-def write(path: Path, manifest: Manifest) -> None:
+def write(settings: AutomationSettings, manifest: Manifest) -> None:
     """Writes all or nothing: a reader sees the old file or the new one."""
+    path = manifest_path(settings)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -242,9 +243,10 @@ def write(path: Path, manifest: Manifest) -> None:
         # Definitions still load from memory; only the next process pays again.
         logger.warning(
             "The manifest cannot be kept at %s (%s). Every process will load the SQLMesh project; "
-            "set SQLMESH_AUTOMATION_MANIFEST to a file that can be written.",
+            "set %s to a file that can be written.",
             path,
             error,
+            settings.variable("MANIFEST"),
         )
         if temporary:
             Path(temporary).unlink(missing_ok=True)

@@ -153,7 +153,7 @@ def _unmatched(settings: AutomationSettings, manifest: Manifest, pattern: str) -
     near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]}? " if near else ""
     return (
-        f"SQLMESH_AUTOMATION_MODELS[{pattern!r}] matches no model of {settings.project}. {hint}"
+        f"{settings.variable('MODELS')}[{pattern!r}] matches no model of {settings.project}. {hint}"
         "Accepted: names with * and ?, tag:<tag>, kind:<kind>; "
         "`sqlmesh-automation status` lists the models"
     )

@@ -90,7 +90,8 @@ def _check_gateway(settings: AutomationSettings) -> None:
     config = load_configs(None, Config, [settings.project])[settings.project]
     known = config.gateways if isinstance(config.gateways, dict) else {}
     if settings.gateway is not None and settings.gateway.lower() not in known:
-        raise GatewayUnknown(settings.gateway, known, settings.project)
+        variable = settings.variable("GATEWAY")
+        raise GatewayUnknown(settings.gateway, known, settings.project, variable)
 
 
 def _name_catalogs(context: Context) -> None:
@@ -148,7 +149,7 @@ def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:
     with open_context(settings, load=True) as context:
         models = dict(context.models)
         if not any(not model.kind.is_external for model in models.values()):
-            raise ProjectEmpty(settings.project)
+            raise ProjectEmpty(settings.project, settings.variable("PROJECT"))
         audits = context.standalone_audits.values()
         return manifest_of(context, settings, fingerprint, models, audits)
 

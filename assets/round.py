@@ -120,6 +120,7 @@ class RoundThread:
             request = ExecutionRequest(
                 run_id=self._run.run_id,
                 selected={model: self._index.names[model] for model in self._selected},
+                ignoring=self._index.ignoring,
                 at=datetime.fromisoformat(at) if at else datetime.now(UTC),
                 admit=self._admit,
                 cancelled=self._is_cancelled,

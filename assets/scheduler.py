@@ -6,7 +6,7 @@ Everything that hooks into SQLMesh's scheduler, evaluator and console is here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlmesh.core.scheduler import Scheduler
@@ -136,15 +136,26 @@ class RecordingScheduler(Scheduler):
         return ancestors([name], self.snapshots_by_name) - {name}
 
 
-def ancestors(names: Iterable[str], snapshots: Mapping[str, Snapshot]) -> set[str]:
-    """The names and everything upstream of them that the environment holds."""
+def ancestors(
+    names: Iterable[str],
+    snapshots: Mapping[str, Snapshot],
+    ignoring: Container[str] = frozenset(),
+) -> set[str]:
+    """The names and everything upstream of them that the environment holds.
+
+    Args:
+        names: Where it begins.
+        snapshots: All by name.
+        ignoring: Names beyond which it does not go.
+    """
     found: set[str] = set()
     queue = deque(names)
     while queue:
         name = queue.popleft()
         if name not in found and name in snapshots:
             found.add(name)
-            queue.extend(parent.name for parent in snapshots[name].parents)
+            if name not in ignoring:
+                queue.extend(parent.name for parent in snapshots[name].parents)
     return found
 
 

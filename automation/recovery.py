@@ -82,9 +82,10 @@ class Recovery:
         self, instance: dg.DagsterInstance, record: RunRecord, recorded: Recorded
     ) -> Iterator[str]:
         run_id = record.dagster_run.run_id
+        history = read_history(instance, run_id, self._index.scope)
         found = {
             self._index.keys[outcome.model]: outcome
-            for outcome in _evaluated(read_history(instance, run_id), recorded)
+            for outcome in _evaluated(history, recorded)
             if outcome.model in self._index.keys
         }
         if not found:

@@ -6,8 +6,6 @@ import logging
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import reduce
-from operator import and_
 from typing import Any
 
 import dagster as dg
@@ -24,7 +22,7 @@ from dagster._daemon.asset_daemon import (
 )
 
 from ..assets.round import EXECUTION_TIME_TAG
-from ..assets.specs import GATEWAY_TAG, location_tags
+from ..assets.specs import AUTOMATION_TAG, GATEWAY_TAG, location_tags
 from ..config.errors import DatabaseLocked
 from ..config.settings import AutomationSettings
 from .drift import CHECK
@@ -59,7 +57,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             warnings.simplefilter("ignore", dg.BetaWarning)
             super().__init__(
                 name=f"{settings.id}_automation",
-                target=_target(settings),
+                target=dg.AssetSelection.tag(AUTOMATION_TAG, settings.id),
                 default_status=running if settings.enabled else stopped,
                 minimum_interval_seconds=settings.interval_seconds,
                 description=(
@@ -173,12 +171,6 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             cursor=cursor_text,
             evaluations=evaluations,
         )
-
-
-def _target(settings: AutomationSettings) -> dg.AssetSelection:
-    """The environment's assets, also where others are in the same code location."""
-    selections = [dg.AssetSelection.tag(*tag) for tag in location_tags(settings).items()]
-    return reduce(and_, selections)
 
 
 def _without_drift_checks(graph: BaseAssetGraph[Any], request: RunRequest) -> RunRequest:
