@@ -7,7 +7,6 @@ and step processes take the manifest file as it is.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from dagster._core.definitions.definitions_load_context import (
     DefinitionsLoadContext,
@@ -20,10 +19,6 @@ from .fingerprint import deployed_fingerprint
 from .lease import Wait, database_lease
 from .manifest import Manifest, manifest_path, prepare, read, write
 from .project import duckdb_files, load_manifest, manifest_of, open_context
-
-if TYPE_CHECKING:
-    from sqlmesh.core.context import Context
-    from sqlmesh.core.environment import Environment
 
 _LEASE_SECONDS = 1.0
 
@@ -76,9 +71,7 @@ def _is_part_of_a_run() -> bool:
     )
 
 
-def _deployed(
-    settings: AutomationSettings, fingerprint: str, found: Manifest | None
-) -> Manifest:
+def _deployed(settings: AutomationSettings, fingerprint: str, found: Manifest | None) -> Manifest:
     """The manifest of the environment's plan, the one that was found where it is of that plan."""
     from .execution import read_environment
 
@@ -90,16 +83,15 @@ def _deployed(
             environment = read_environment(context, settings)
             if found is not None and found.plan_id == environment.plan_id:
                 return found
-            return _read_models(context, environment, settings, fingerprint)
+            snapshots = context.state_sync.get_snapshots(environment.snapshots).values()
+            return manifest_of(
+                context,
+                settings,
+                fingerprint,
+                {each.name: each.model for each in snapshots if each.is_model},
+                [each.audit for each in snapshots if each.is_audit],
+                environment.plan_id,
+            )
         finally:
             # Before the database's lease is: whoever gets it next opens the same files.
             context.close()
-
-
-def _read_models(
-    context: Context, environment: Environment, settings: AutomationSettings, fingerprint: str
-) -> Manifest:
-    snapshots = context.state_sync.get_snapshots(environment.snapshots).values()
-    models = {each.name: each.model for each in snapshots if each.is_model}
-    audits = [each.audit for each in snapshots if each.is_audit]
-    return manifest_of(context, settings, fingerprint, models, audits, environment.plan_id)

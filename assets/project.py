@@ -177,7 +177,9 @@ def manifest_of(
     default_catalog = context.default_catalog
     # Snapshots keep, if anything, where a file was on the machine that planned them.
     project = settings.project if plan_id is None else None
-    graph = DAG({fqn: model.depends_on for fqn, model in models.items()})
+    graph: DAG[str] = DAG()
+    for fqn, model in models.items():
+        graph.add(fqn, model.depends_on)
     return Manifest(
         fingerprint=fingerprint,
         gateway=context.selected_gateway,

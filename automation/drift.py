@@ -133,7 +133,9 @@ def drift_checks(
     """
     fqns = {key: fqn for fqn, key in _keys(manifest, index).items()}
 
-    description = f"Whether the definition is what SQLMesh environment {settings.environment!r} holds"
+    description = (
+        f"Whether the definition is what SQLMesh environment {settings.environment!r} holds"
+    )
     specs = {
         f"model_{number}": dg.AssetCheckSpec(
             name=key.name, asset=key.asset_key, description=description
@@ -165,12 +167,13 @@ def drift_checks(
                 description=differs,
             )
 
-    return dg.AssetChecksDefinition.create(
+    checks: dg.AssetChecksDefinition = dg.AssetChecksDefinition.create(
         node_def=compare,
         keys_by_input_name={},
         check_specs_by_output_name=specs,
         can_subset=True,
     )
+    return checks
 
 
 def _keys(manifest: Manifest, index: AssetIndex) -> dict[str, dg.AssetCheckKey]:

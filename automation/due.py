@@ -73,11 +73,12 @@ class DueReader:
 
     Args:
         settings: The project, gateway and environment.
-        wait: How to wait for an execution that has the DuckDB database open.
+        wait: How to wait for an execution that has the DuckDB database open; a second if not given.
     """
 
-    def __init__(self, settings: AutomationSettings, wait: Wait = Wait(LEASE_SECONDS)) -> None:
-        self._settings, self._wait = settings, wait
+    def __init__(self, settings: AutomationSettings, wait: Wait | None = None) -> None:
+        self._settings = settings
+        self._wait = wait or Wait(LEASE_SECONDS)
         self._lock = threading.Lock()
         self._context: Context | None = None
         self._plan_id: str | None = None

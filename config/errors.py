@@ -96,9 +96,7 @@ class ProjectEmpty(ConfigurationError):
 class GatewayUnknown(ConfigurationError):
     """The gateway is not in the project's configuration."""
 
-    def __init__(
-        self, gateway: str, known: Iterable[str], project: Path, variable: str
-    ) -> None:
+    def __init__(self, gateway: str, known: Iterable[str], project: Path, variable: str) -> None:
         super().__init__(
             f"Gateway {gateway!r} ({variable}) is not configured in {project}. "
             f"Configured gateways: {', '.join(sorted(known)) or 'none'}"

@@ -1,4 +1,4 @@
-"""``upstream: ignore``: the child runs, and its held parent is not drawn in by SQLMesh after all."""
+"""``upstream: ignore``: the child runs, and SQLMesh does not draw its held parent in after all."""
 
 from __future__ import annotations
 

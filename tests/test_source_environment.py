@@ -188,9 +188,8 @@ def test_a_state_out_of_reach_is_bridged_by_the_file(
     settings = settings_of(shop.project)
     manifest_path(settings).unlink()
     caplog.set_level(logging.WARNING)
-    with locked(shop):
-        with pytest.raises(Unavailable):
-            current_manifest(settings)
+    with locked(shop), pytest.raises(Unavailable):
+        current_manifest(settings)
     assert not caplog.messages
     before = current_manifest(settings)
     plan_new_model(shop)
