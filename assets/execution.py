@@ -7,7 +7,7 @@ because a SQLMesh context may not move between threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ class ExecutionRequest:
     Attributes:
         run_id: The Dagster run.
         selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
-        ignoring: ``fqn`` of the models that are evaluated without what is upstream of them.
+        ignoring: ``fqn`` of what is evaluated without what it reads, though that misses intervals.
         at: The moment for which it is done, aware; crons that elapsed by then count.
         admit: Asked once, with the lease in hand: what a process before it has left of the same
             work; ``None`` where nothing is left to do.
@@ -51,7 +51,7 @@ class ExecutionRequest:
 
     run_id: str
     selected: Mapping[str, str]
-    ignoring: Set[str]
+    ignoring: frozenset[str]
     at: datetime
     admit: Callable[[], Legacy | None]
     cancelled: Callable[[], bool]
@@ -235,17 +235,16 @@ def read_environment(context: Context, settings: AutomationSettings) -> Environm
 
 def _considered(
     selected: frozenset[str],
-    ignoring: Set[str],
+    ignoring: frozenset[str],
     scheduler: RecordingScheduler,
     recorder: Recorder,
     settings: AutomationSettings,
 ) -> set[str]:
     """What SQLMesh's own ``run --select-model`` would evaluate for a selection.
 
-    Standalone audits do not draw in what they read, unless nothing else is selected, and a model
-    that ignores its upstream never does. What reads a
-    model that has failed in this round (before a plan changed the environment, or before this
-    process took over) has no chance and is recorded as skipped.
+    Models that ignore their upstream do not draw it in, nor do standalone audits, unless nothing
+    else is selected. What reads a model that has failed in this round (before a plan changed the
+    environment, or before this process took over) has no chance and is recorded as skipped.
     """
     known = scheduler.snapshots_by_name
     for name in sorted(selected & known.keys()):

@@ -41,12 +41,7 @@ def project_fingerprint(settings: AutomationSettings, manifest: Path) -> str:
         ProjectNotFound: There is no SQLMesh configuration in the folder.
     """
     project = settings.project
-    if not any((project / name).is_file() for name in CONFIG_FILES):
-        raise ProjectNotFound(project)
-    digest = hashlib.sha256()
-    for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):
-        digest.update(f"{package}={version(package)}\0".encode())
-    digest.update(f"{project}\0{settings.gateway}\0{settings.environment}\0".encode())
+    digest = _settings_digest(settings)
     names: set[bytes] = set()
     overridden: set[bytes] = set()
     for path in _sources(project, _PASSED_OVER | _NO_MODELS):
@@ -69,6 +64,33 @@ def project_fingerprint(settings: AutomationSettings, manifest: Path) -> str:
         if matters and name not in overridden:
             digest.update(f"{variable}={os.environ[variable]}\0".encode())
     return digest.hexdigest()
+
+
+def deployed_fingerprint(settings: AutomationSettings) -> str:
+    """The same of a manifest that is made from what an environment holds, its plan apart.
+
+    Of the project's files only the configuration counts: it says where SQLMesh's state is.
+
+    Raises:
+        ProjectNotFound: There is no SQLMesh configuration in the folder.
+    """
+    digest = _settings_digest(settings)
+    for name in (*CONFIG_FILES, ".env"):
+        file = settings.project / name
+        if file.is_file():
+            digest.update(f"{name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return f"{settings.source}-{digest.hexdigest()}"
+
+
+def _settings_digest(settings: AutomationSettings) -> hashlib._Hash:
+    project = settings.project
+    if not any((project / name).is_file() for name in CONFIG_FILES):
+        raise ProjectNotFound(project, settings.variable("PROJECT"))
+    digest = hashlib.sha256()
+    for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):
+        digest.update(f"{package}={version(package)}\0".encode())
+    digest.update(f"{project}\0{settings.gateway}\0{settings.environment}\0".encode())
+    return digest
 
 
 def _sources(folder: Path, passed_over: Set[str] = _PASSED_OVER) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from .history import History, RoundOver
 from .outcome import Interval, Outcome, interval_from_json, interval_to_json
 from .process import lives, this_process
 
+_SCOPE = "sqlmesh/scope"
 _ROUND = "sqlmesh/round"
 _PROCESS = "sqlmesh/process"
 _CLAIMED = "sqlmesh/execution_claim"
@@ -36,7 +37,7 @@ the transaction that writes the event commits."""
 
 
 class Ledger:
-    """The ledger of one run, as one of its processes sees it.
+    """The ledger of one environment in one run, as one of the run's processes sees it.
 
     Thread-safe. What this process writes it knows at once; what others write, after
     :meth:`refresh`.
@@ -44,11 +45,13 @@ class Ledger:
     Args:
         instance: Where the run's events are kept.
         run: The run.
+        scope: Of the environment's :class:`.AssetIndex`; a person may run models of several.
     """
 
-    def __init__(self, instance: dg.DagsterInstance, run: DagsterRun) -> None:
+    def __init__(self, instance: dg.DagsterInstance, run: DagsterRun, scope: str) -> None:
         self._instance = instance
         self._run = run
+        self._scope = scope
         self._log = _RunLog(instance, run.run_id)
         self._changed = threading.Condition(threading.RLock())
         self._heard: dict[str, float] = {}
@@ -104,7 +107,10 @@ class Ledger:
         value: object = None,
         step: str | None = None,
     ) -> None:
-        metadata: dict[str, dg.MetadataValue] = {_PROCESS: dg.MetadataValue.text(self.process)}
+        metadata: dict[str, dg.MetadataValue] = {
+            _PROCESS: dg.MetadataValue.text(self.process),
+            _SCOPE: dg.MetadataValue.text(self._scope),
+        }
         if number is not None:
             metadata[_ROUND] = dg.MetadataValue.int(number)
         if kind is not None:
@@ -127,7 +133,7 @@ class Ledger:
         """Reads what other processes of the run have written since the last time."""
         with self._changed:
             for place, event in self._log.news():
-                metadata = _engine_metadata(event)
+                metadata = _engine_metadata(event, self._scope)
                 if (process := metadata.get(_PROCESS)) is None:
                     continue
                 if process.value != self.process or _CLAIMED in metadata:
@@ -170,7 +176,7 @@ class Ledger:
             if event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY:
                 failed = settled if event.step_key == step else failed
                 continue
-            metadata = _engine_metadata(event)
+            metadata = _engine_metadata(event, self._scope)
             outcome = metadata.get(_OUTCOME)
             if _ENDED in metadata or (outcome and outcome.value["model"] == model):  # type: ignore[index, call-overload]
                 settled = max(settled, int(metadata[_ROUND].value))  # type: ignore[arg-type]
@@ -183,11 +189,11 @@ class Ledger:
         return lives(process) and time.monotonic() - heard < SILENT_SECONDS
 
 
-def read_history(instance: dg.DagsterInstance, run_id: str) -> History:
-    """What a run's ledger says now."""
+def read_history(instance: dg.DagsterInstance, run_id: str, scope: str) -> History:
+    """What the ledger of an environment in a run says now."""
     history = History()
     for place, event in enumerate(_events(instance, run_id, {dg.DagsterEventType.ENGINE_EVENT})):
-        _fold(history, _engine_metadata(event), place)
+        _fold(history, _engine_metadata(event, scope), place)
     return history
 
 
@@ -261,6 +267,8 @@ def _events(
             yield event
 
 
-def _engine_metadata(event: DagsterEvent) -> Mapping[str, dg.MetadataValue]:
+def _engine_metadata(event: DagsterEvent, scope: str) -> Mapping[str, dg.MetadataValue]:
+    """What an event of an environment's ledger says; nothing where it is none."""
     data = event.event_specific_data
-    return data.metadata if isinstance(data, EngineEventData) else {}
+    metadata = data.metadata if isinstance(data, EngineEventData) else {}
+    return metadata if metadata.get(_SCOPE) == dg.MetadataValue.text(scope) else {}

@@ -216,14 +216,15 @@ def prepare(
     """
     path = manifest_path(settings)
     fingerprint = project_fingerprint(settings, path)
-    if not force and (found := _read(path)) and found.fingerprint == fingerprint:
+    if not force and (found := read(path)) and found.fingerprint == fingerprint:
         return found
     manifest = build(settings, fingerprint)
-    _write(path, manifest)
+    write(settings, manifest)
     return manifest
 
 
-def _read(path: Path) -> Manifest | None:
+def read(path: Path) -> Manifest | None:
+    """What the file has, if it is there and can be used."""
     try:
         return Manifest.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -233,8 +234,9 @@ def _read(path: Path) -> Manifest | None:
         return None
 
 
-def _write(path: Path, manifest: Manifest) -> None:
+def write(settings: AutomationSettings, manifest: Manifest) -> None:
     """Writes all or nothing: a reader sees the old file or the new one."""
+    path = manifest_path(settings)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,9 +248,10 @@ def _write(path: Path, manifest: Manifest) -> None:
         # Definitions still load from memory; only the next process pays again.
         logger.warning(
             "The manifest cannot be kept at %s (%s). Every process will load the SQLMesh project; "
-            "set SQLMESH_AUTOMATION_MANIFEST to a file that can be written.",
+            "set %s to a file that can be written.",
             path,
             error,
+            settings.variable("MANIFEST"),
         )
         if temporary:
             Path(temporary).unlink(missing_ok=True)

@@ -183,7 +183,7 @@ def _unmatched(settings: AutomationSettings, manifest: Manifest, pattern: str) -
     near = [f"{selector}:{by_lower[name]}" if selector else by_lower[name] for name in found]
     hint = f"Did you mean {near[0]}? " if near else ""
     return (
-        f"SQLMESH_AUTOMATION_MODELS[{pattern!r}] matches no model of {settings.project}. {hint}"
+        f"{settings.variable('MODELS')}[{pattern!r}] matches no model of {settings.project}. {hint}"
         "Accepted: names with * and ?, tag:<tag>, kind:<kind>; "
         "`sqlmesh-automation status` lists the models"
     )

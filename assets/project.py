@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from .manifest import Manifest, ManifestAudit, ManifestModel, ManifestStandalone
 from .naming import check_name
 
 if TYPE_CHECKING:
+    from sqlmesh.core.audit import StandaloneAudit
     from sqlmesh.core.config.connection import ConnectionConfig
     from sqlmesh.core.context import Context
     from sqlmesh.core.model import Model
@@ -89,7 +90,8 @@ def _check_gateway(settings: AutomationSettings) -> None:
     config = load_configs(None, Config, [settings.project])[settings.project]
     known = config.gateways if isinstance(config.gateways, dict) else {}
     if settings.gateway is not None and settings.gateway.lower() not in known:
-        raise GatewayUnknown(settings.gateway, known, settings.project)
+        variable = settings.variable("GATEWAY")
+        raise GatewayUnknown(settings.gateway, known, settings.project, variable)
 
 
 def _name_catalogs(context: Context) -> None:
@@ -145,18 +147,51 @@ def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:
         Unavailable: As :func:`open_context`.
     """
     with open_context(settings, load=True) as context:
-        known = dict(context.models)
-        if not any(not model.kind.is_external for model in known.values()):
-            raise ProjectEmpty(settings.project)
-        default_catalog = context.default_catalog
-        models = [
+        models = dict(context.models)
+        if not any(not model.kind.is_external for model in models.values()):
+            raise ProjectEmpty(settings.project, settings.variable("PROJECT"))
+        audits = context.standalone_audits.values()
+        return manifest_of(context, settings, fingerprint, models, audits)
+
+
+def manifest_of(
+    context: Context,
+    settings: AutomationSettings,
+    fingerprint: str,
+    models: Mapping[str, Model],
+    audits: Iterable[StandaloneAudit],
+    plan_id: str | None = None,
+) -> Manifest:
+    """The manifest of some models and standalone audits, wherever they come from.
+
+    Args:
+        context: Open; for its gateway and catalogs.
+        settings: The project.
+        fingerprint: Of what the manifest is made from.
+        models: By ``fqn``.
+        audits: Standalone audits.
+        plan_id: The plan that they were deployed with, where they come from an environment.
+    """
+    from sqlmesh.utils.dag import DAG
+
+    default_catalog = context.default_catalog
+    # Snapshots keep, if anything, where a file was on the machine that planned them.
+    project = settings.project if plan_id is None else None
+    graph: DAG[str] = DAG()
+    for fqn, model in models.items():
+        graph.add(fqn, model.depends_on)
+    return Manifest(
+        fingerprint=fingerprint,
+        gateway=context.selected_gateway,
+        engine=context.connection_config.type_,
+        state_engine=context._state_connection_config.type_,
+        models=tuple(
             _external(fqn, default_catalog)
-            if fqn not in known
-            else _model(known[fqn], settings.project, default_catalog)
-            for fqn in context.dag.sorted
-            if fqn not in context.standalone_audits
-        ]
-        audits = [
+            if fqn not in models
+            else _model(models[fqn], project, default_catalog)
+            for fqn in graph.sorted
+        ),
+        standalone_audits=tuple(
             ManifestStandaloneAudit(
                 fqn=audit.fqn,
                 name=audit.name,
@@ -164,22 +199,15 @@ def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:
                 cron_tz=str(audit.cron_tz) if audit.cron_tz else None,
                 depends_on=tuple(sorted(audit.depends_on)),
                 description=audit.description,
-                path=_relative(audit._path, settings.project),
+                path=_relative(audit._path, project),
             )
-            for audit in context.standalone_audits.values()
-        ]
-        return Manifest(
-            fingerprint=fingerprint,
-            gateway=context.selected_gateway,
-            engine=context.connection_config.type_,
-            state_engine=context._state_connection_config.type_,
-            models=tuple(models),
-            standalone_audits=tuple(audits),
-            plan_id=None,
-        )
+            for audit in audits
+        ),
+        plan_id=plan_id,
+    )
 
 
-def _model(model: Model, project: Path, default_catalog: str | None) -> ManifestModel:
+def _model(model: Model, project: Path | None, default_catalog: str | None) -> ManifestModel:
     catalog = model.catalog
     return ManifestModel(
         fqn=model.fqn,
@@ -260,7 +288,7 @@ def _external(fqn: str, default_catalog: str | None) -> ManifestModel:
     )
 
 
-def _relative(path: Path | None, project: Path) -> str | None:
-    if path is None:
+def _relative(path: Path | None, project: Path | None) -> str | None:
+    if path is None or project is None:
         return None
     return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)

@@ -6,7 +6,7 @@ Everything that hooks into SQLMesh's scheduler, evaluator and console is here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlmesh.core.scheduler import Scheduler
@@ -137,14 +137,16 @@ class RecordingScheduler(Scheduler):
 
 
 def ancestors(
-    names: Iterable[str], snapshots: Mapping[str, Snapshot], ends: Set[str] = frozenset()
+    names: Iterable[str],
+    snapshots: Mapping[str, Snapshot],
+    ignoring: Container[str] = frozenset(),
 ) -> set[str]:
     """The names and everything upstream of them that the environment holds.
 
     Args:
-        names: SQLMesh's names of snapshots.
-        snapshots: What the environment holds.
-        ends: Those beyond which nothing is upstream.
+        names: Where it begins.
+        snapshots: All by name.
+        ignoring: Names beyond which it does not go.
     """
     found: set[str] = set()
     queue = deque(names)
@@ -152,7 +154,7 @@ def ancestors(
         name = queue.popleft()
         if name not in found and name in snapshots:
             found.add(name)
-            if name not in ends:
+            if name not in ignoring:
                 queue.extend(parent.name for parent in snapshots[name].parents)
     return found
 

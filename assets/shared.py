@@ -51,7 +51,7 @@ class SharedExecution:
     _taken: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.instance, self.run)
+        self.ledger = Ledger(self.instance, self.run, self.index.scope)
 
     def outcome(self, model: str, selected: Set[str], *, step: str, retries: int = 0) -> Outcome:
         """Waits for a model's outcome, and executes where no other process of the run does.

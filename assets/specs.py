@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,9 @@ ENVIRONMENT_TAG = "sqlmesh/environment"
 
 PROJECT_TAG = "sqlmesh/project"
 """Tag like it: the setting ``NAME``, where that is set."""
+
+AUTOMATION_TAG = "sqlmesh/automation"
+"""Tag on every asset: ``id`` of its settings, which the names of its sensor and jobs begin with."""
 
 GATEWAY_TAG = "sqlmesh/gateway"
 """Run tag: the gateway, ``default`` where none is set."""
@@ -98,14 +101,17 @@ class AssetIndex:
         names: Name of every model and standalone audit, by ``fqn``.
         ops: ``fqn`` of what each op reports, by the op's name.
         checks: The checks of each standalone audit, one for every model it reads, by ``fqn``.
-        ignoring: ``fqn`` of the models whose policy is to be evaluated without their upstream.
+        scope: Tells the environment's records in a run's log from those of others, which may hold
+            models of the same names.
+        ignoring: ``fqn`` of what is evaluated without what it reads, by its policy.
     """
 
     keys: Mapping[str, dg.AssetKey]
     names: Mapping[str, str]
     ops: Mapping[str, str]
     checks: Mapping[str, Sequence[dg.AssetCheckKey]]
-    ignoring: Set[str]
+    scope: str
+    ignoring: frozenset[str]
 
     @cached_property
     def op_names(self) -> Mapping[str, str]:
@@ -144,9 +150,10 @@ def _index(blueprint: Blueprint) -> AssetIndex:
             },
         },
         checks=checks,
-        ignoring={
+        scope="/".join([blueprint.settings.id, *blueprint.prefix]),
+        ignoring=frozenset(
             fqn for fqn, policy in blueprint.policies.items() if not policy.waits_for_upstream
-        },
+        ),
     )
 
 
@@ -248,7 +255,11 @@ def _asset(
         group_name=(policy.group if policy else None) or translator.get_group_name(model),
         code_version=translator.get_code_version(model),
         owners=translator.get_owners(model),
-        tags={**translator.get_tags(model), **location_tags(blueprint.settings)},
+        tags={
+            **translator.get_tags(model),
+            **location_tags(blueprint.settings),
+            AUTOMATION_TAG: blueprint.settings.id,
+        },
         kinds=translator.get_kinds(model, manifest),
         automation_condition=(
             translator.get_automation_condition(model, default) if default is not None else None

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 from ..config.errors import AutomationError, ConfigurationError, Unavailable
-from ..config.settings import AutomationSettings
+from ..config.settings import PREFIX, AutomationSettings
 
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_UNAVAILABLE = 1, 2, 3
 
@@ -48,13 +48,27 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--project", type=click.Path(path_type=Path), help="SQLMesh project folder.")
     @click.option("--gateway", help="SQLMesh gateway.")
     @click.option("--environment", help="SQLMesh environment; prod where nothing says otherwise.")
+    @click.option(
+        "--prefix",
+        default=PREFIX,
+        help=(
+            "What the environment variables with the settings begin with, where several "
+            "environments have their own: FINANCE_ for FINANCE_PROJECT and so on."
+        ),
+    )
     @wraps(command)
     def wrapped(
-        project: Path | None, gateway: str | None, environment: str | None, **kwargs: Any
+        project: Path | None,
+        gateway: str | None,
+        environment: str | None,
+        prefix: str,
+        **kwargs: Any,
     ) -> Any:
         given = {"project": project, "gateway": gateway, "environment": environment}
         try:
-            settings = AutomationSettings(**{k: v for k, v in given.items() if v is not None})
+            settings = AutomationSettings(
+                _env_prefix=prefix, **{k: v for k, v in given.items() if v is not None}
+            )
             return command(settings=settings, **kwargs)
         except ConfigurationError as error:
             _fail(error, EXIT_CONFIGURATION)
@@ -105,15 +119,15 @@ def prepare(settings: AutomationSettings, force: bool) -> None:
     Code servers and run workers read the manifest and start without SQLMesh. Run this when you
     build an image or deploy; otherwise the first process that needs it does it.
     """
-    from ..assets import manifest
-    from ..assets.project import load_manifest
+    from ..assets.deployed import current_manifest
+    from ..assets.manifest import manifest_path
 
     with Console(stderr=True).status(f"Preparing {settings.project}"):
-        found = manifest.prepare(settings, load_manifest, force=force)
+        found = current_manifest(settings, force=force)
     executed = len(found.executed)
     click.echo(
         f"{executed} models, {len(found.models) - executed} external or embedded, "
-        f"{len(found.standalone_audits)} standalone audits: {manifest.manifest_path(settings)}"
+        f"{len(found.standalone_audits)} standalone audits: {manifest_path(settings)}"
     )
 
 

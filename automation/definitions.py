@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dagster as dg
 
+from ..assets.deployed import current_manifest
 from ..assets.factory import build_assets, execution_key
-from ..assets.manifest import prepare
 from ..assets.policy import policies
-from ..assets.project import load_manifest
 from ..assets.round import Observer
 from ..assets.shared import shared_execution_resource
 from ..assets.specs import Blueprint
@@ -64,7 +63,7 @@ class Location:
     ) -> None:
         translator = translator or SQLMeshTranslator()
         self.settings = settings
-        self.manifest = prepare(settings, load_manifest)
+        self.manifest = current_manifest(settings)
         self.policies = policies(settings, self.manifest)
         blueprint = Blueprint(self.manifest, settings, translator, self.policies)
         self.index = blueprint.index

@@ -73,7 +73,7 @@ class DueReader:
 
     Args:
         settings: The project, gateway and environment.
-        wait: How to wait for an execution that has the DuckDB database open.
+        wait: How to wait for an execution that has the DuckDB database open; a second if not given.
     """
 
     def __init__(self, settings: AutomationSettings, wait: Wait | None = None) -> None:

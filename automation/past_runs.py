@@ -55,7 +55,7 @@ def past_runs(
     found = []
     for run_id in dict.fromkeys(run_ids):
         if record := records.get(run_id):
-            outcome = read_history(instance, run_id).outcomes.get(model)
+            outcome = read_history(instance, run_id, index.scope).outcomes.get(model)
             status = record.dagster_run.status
             text = _ENDED.get(status, "in progress")
             if outcome:

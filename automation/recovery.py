@@ -87,7 +87,7 @@ class Recovery:
         self, instance: dg.DagsterInstance, record: RunRecord, recorded: Recorded
     ) -> Iterator[str]:
         run_id = record.dagster_run.run_id
-        history = read_history(instance, run_id)
+        history = read_history(instance, run_id, self._index.scope)
         self._note(history, record)
         found = {
             self._index.keys[outcome.model]: outcome

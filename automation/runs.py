@@ -230,7 +230,7 @@ class RunReader:
         if run_id not in self._outcomes:
             if len(self._outcomes) >= _MOST_KEPT:
                 self._outcomes.clear()
-            self._outcomes[run_id] = dict(read_history(instance, run_id).outcomes)
+            self._outcomes[run_id] = dict(read_history(instance, run_id, self.index.scope).outcomes)
         return self._outcomes[run_id]
 
 

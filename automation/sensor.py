@@ -6,8 +6,6 @@ import logging
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import reduce
-from operator import and_
 from typing import Any
 
 import dagster as dg
@@ -24,7 +22,7 @@ from dagster._daemon.asset_daemon import (
 )
 
 from ..assets.round import EXECUTION_TIME_TAG
-from ..assets.specs import GATEWAY_TAG, location_tags
+from ..assets.specs import AUTOMATION_TAG, GATEWAY_TAG, location_tags
 from ..config.errors import DatabaseLocked
 from ..config.settings import AutomationSettings
 from .drift import CHECK
@@ -61,7 +59,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             warnings.simplefilter("ignore", dg.BetaWarning)
             super().__init__(
                 name=f"{settings.id}_automation",
-                target=_target(settings),
+                target=dg.AssetSelection.tag(AUTOMATION_TAG, settings.id),
                 default_status=running if settings.enabled else stopped,
                 minimum_interval_seconds=settings.interval_seconds,
                 description=(
@@ -185,12 +183,6 @@ def _counted(request: RunRequest) -> RunRequest:
     """A request with its number of models, which only the conditions know in the end."""
     count = len(request.asset_selection or ())
     return request._replace(tags={**request.tags, MODELS_TAG: str(count)})
-
-
-def _target(settings: AutomationSettings) -> dg.AssetSelection:
-    """The environment's assets, also where others are in the same code location."""
-    selections = [dg.AssetSelection.tag(*tag) for tag in location_tags(settings).items()]
-    return reduce(and_, selections)
 
 
 def _without_drift_checks(graph: BaseAssetGraph[Any], request: RunRequest) -> RunRequest:

@@ -137,7 +137,7 @@ def run_tick(
     )
     if isinstance(watch.error, Unavailable):
         raise watch.error
-    history = read_history(instance, result.run_id)
+    history = read_history(instance, result.run_id, location.index.scope)
     return TickReport(
         plan=plan,
         run_id=result.run_id,

@@ -65,13 +65,13 @@ class SettingsError(ConfigurationError):
 class ProjectNotFound(ConfigurationError):
     """There is no SQLMesh project at the path."""
 
-    def __init__(self, project: Path) -> None:
+    def __init__(self, project: Path, variable: str) -> None:
         what = (
             "holds no config.yaml, config.yml or config.py" if project.is_dir() else "is no folder"
         )
         super().__init__(
             f"No SQLMesh project at {project}: it {what}. "
-            "Set SQLMESH_AUTOMATION_PROJECT to the folder with the SQLMesh configuration."
+            f"Set {variable} to the folder with the SQLMesh configuration."
         )
 
 
@@ -88,19 +88,19 @@ class ProjectInvalid(ConfigurationError):
 class ProjectEmpty(ConfigurationError):
     """The project has a configuration and no models."""
 
-    def __init__(self, project: Path) -> None:
+    def __init__(self, project: Path, variable: str) -> None:
         super().__init__(
             f"The SQLMesh project at {project} has no models. Add one below {project / 'models'}, "
-            "or point SQLMESH_AUTOMATION_PROJECT at another project."
+            f"or point {variable} at another project."
         )
 
 
 class GatewayUnknown(ConfigurationError):
     """The gateway is not in the project's configuration."""
 
-    def __init__(self, gateway: str, known: Iterable[str], project: Path) -> None:
+    def __init__(self, gateway: str, known: Iterable[str], project: Path, variable: str) -> None:
         super().__init__(
-            f"Gateway {gateway!r} (SQLMESH_AUTOMATION_GATEWAY) is not configured in {project}. "
+            f"Gateway {gateway!r} ({variable}) is not configured in {project}. "
             f"Configured gateways: {', '.join(sorted(known)) or 'none'}"
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -36,6 +36,10 @@ class Source(StrEnum):
 
 class AutomationSettings(BaseSettings):
     """All settings. Every one is an environment variable ``SQLMESH_AUTOMATION_<NAME>``.
+
+    A second environment or project has a prefix of its own:
+    ``AutomationSettings(_env_prefix="FINANCE_")`` reads ``FINANCE_PROJECT`` and so on. None may
+    begin with another one.
 
     Precedence, highest first: arguments, the environment, the YAML file that ``CONFIG`` names,
     the defaults below.
@@ -177,6 +181,8 @@ class AutomationSettings(BaseSettings):
         default=None, description="YAML file with the same keys in lower case."
     )
 
+    _prefix: str = PrivateAttr(default=PREFIX)
+
     def __init__(self, **values: Any) -> None:
         prefix = values.get("_env_prefix", PREFIX)
         known = _variables(type(self), prefix)
@@ -200,6 +206,8 @@ class AutomationSettings(BaseSettings):
             raise SettingsError(
                 [f"{variable}={os.environ[variable]!r} is not JSON: {error.__cause__}"]
             ) from error
+
+        self._prefix = prefix
 
     @classmethod
     def settings_customise_sources(
@@ -237,6 +245,10 @@ class AutomationSettings(BaseSettings):
         if not name or not all(char.isalnum() or char == "_" for char in name):
             raise ValueError("letters, digits and underscores, such as prod or dev_anna")
         return name
+
+    def variable(self, name: str) -> str:
+        """The environment variable of a setting, with the prefix in use."""
+        return f"{self._prefix}{name}"
 
     @property
     def id(self) -> str:

@@ -19,6 +19,7 @@ from dagster_sqlmesh_automation.assets.process import lives, this_process
 
 EXECUTED = Outcome("a", "a", OutcomeStatus.EXECUTED)
 FAILED = Outcome("a", "a", OutcomeStatus.FAILED, error="no")
+SCOPE = "sqlmesh_prod"
 SKIPPED = Outcome("a", "a", OutcomeStatus.SKIPPED)
 
 
@@ -85,7 +86,7 @@ def run(instance: dg.DagsterInstance) -> dg.DagsterRun:
 
 def other(instance: dg.DagsterInstance, run: dg.DagsterRun, process: str) -> Ledger:
     """The run's ledger as another process sees it."""
-    found = Ledger(instance, run)
+    found = Ledger(instance, run, SCOPE)
     found.process = process
     return found
 
@@ -93,7 +94,7 @@ def other(instance: dg.DagsterInstance, run: dg.DagsterRun, process: str) -> Led
 def test_every_process_reads_what_another_has_recorded(
     instance: dg.DagsterInstance, run: dg.DagsterRun
 ) -> None:
-    mine, theirs = Ledger(instance, run), other(instance, run, "elsewhere:1:x")
+    mine, theirs = Ledger(instance, run, SCOPE), other(instance, run, "elsewhere:1:x")
     theirs.claim(1)
     theirs.started(1, 2)
     theirs.record(1, EXECUTED, None)
@@ -105,13 +106,26 @@ def test_every_process_reads_what_another_has_recorded(
     theirs.ended(1, "the disk is full")
     mine.refresh()
     assert mine.find("b", 0) == RoundOver("the disk is full")
-    assert read_history(instance, run.run_id).executions == 1
+    assert read_history(instance, run.run_id, SCOPE).executions == 1
+
+
+def test_environments_in_one_run_have_a_ledger_each(
+    instance: dg.DagsterInstance, run: dg.DagsterRun
+) -> None:
+    mine, another = Ledger(instance, run, SCOPE), Ledger(instance, run, "sqlmesh_dev")
+    another.process = "elsewhere:1:x"
+    another.claim(1)
+    another.record(1, EXECUTED, None)
+    mine.refresh()
+    assert mine.history.rounds == []
+    assert read_history(instance, run.run_id, SCOPE).outcomes == {}
+    assert read_history(instance, run.run_id, "sqlmesh_dev").outcomes == {"a": EXECUTED}
 
 
 def test_the_first_claim_in_the_log_leads_for_all(
     instance: dg.DagsterInstance, run: dg.DagsterRun
 ) -> None:
-    ledgers = [Ledger(instance, run), other(instance, run, "elsewhere:1:x")]
+    ledgers = [Ledger(instance, run, SCOPE), other(instance, run, "elsewhere:1:x")]
     for each in reversed(ledgers):
         each.claim(1)
     for each in ledgers:
@@ -122,7 +136,7 @@ def test_the_first_claim_in_the_log_leads_for_all(
 def test_who_is_silent_for_long_leads_no_more(
     instance: dg.DagsterInstance, run: dg.DagsterRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, theirs = Ledger(instance, run), other(instance, run, "elsewhere:1:x")
+    mine, theirs = Ledger(instance, run, SCOPE), other(instance, run, "elsewhere:1:x")
     theirs.claim(1)
     mine.claim(1)
     mine.refresh()
@@ -152,7 +166,7 @@ def process() -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_a_process_that_was_killed_leads_no_more(
     instance: dg.DagsterInstance, run: dg.DagsterRun
 ) -> None:
-    mine = Ledger(instance, run)
+    mine = Ledger(instance, run, SCOPE)
     with process() as (made, name):
         other(instance, run, name).claim(1)
         mine.claim(1)
@@ -175,7 +189,7 @@ def test_an_event_that_shows_up_late_behind_a_newer_one_is_read(
     import sqlalchemy as db
     from dagster._core.storage.event_log.schema import SqlEventLogStorageTable as Events
 
-    theirs, mine = other(instance, run, "elsewhere:1:x"), Ledger(instance, run)
+    theirs, mine = other(instance, run, "elsewhere:1:x"), Ledger(instance, run, SCOPE)
     second = Outcome("b", "b", OutcomeStatus.EXECUTED)
     theirs.record(1, EXECUTED, None)
     theirs.record(1, second, None)

@@ -191,7 +191,7 @@ class Launch:
         """Its run, as the instance on disk has it now."""
         found = self.instance.get_run_by_id(self.run_id)
         assert found is not None
-        outcomes = read_history(self.instance, self.run_id).outcomes
+        outcomes = read_history(self.instance, self.run_id, "sqlmesh_prod").outcomes
         return Run(self.instance, self.run_id, found.is_success, outcomes)
 
     @property

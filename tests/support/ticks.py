@@ -153,7 +153,7 @@ class Automation:
             raise_on_error=False,
             tags=dict(tags),
         )
-        outcomes = read_history(self.instance, result.run_id).outcomes
+        outcomes = read_history(self.instance, result.run_id, self.location.index.scope).outcomes
         return Run(self.instance, result.run_id, result.success, outcomes)
 
     def tick_and_run(self, at: datetime) -> tuple[Tick, Run | None]:
