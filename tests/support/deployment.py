@@ -181,7 +181,7 @@ class Deployment:
     """Webserver, daemon and code server, in a process group that ends with the ``with`` block.
 
     Args:
-        home: ``DAGSTER_HOME``; made for it.
+        home: ``DAGSTER_HOME``; made for it, or that of one before.
         project: The SQLMesh project.
         settings: Further settings, by the variable's name without its prefix.
         variables: Other variables of its processes.
@@ -217,7 +217,7 @@ class Deployment:
         }
 
     def __enter__(self) -> Deployment:
-        self._home.mkdir(parents=True)
+        self._home.mkdir(parents=True, exist_ok=True)
         (self._home / "dagster.yaml").write_text(self._dagster_yaml)
         with self._log.open("w") as output:
             self._process = subprocess.Popen(
@@ -244,6 +244,11 @@ class Deployment:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
             self._process.wait()
+
+    @property
+    def process_group(self) -> int:
+        """Of all its processes."""
+        return self._process.pid
 
     @property
     def url(self) -> str:

@@ -83,7 +83,9 @@ class Twin:
             snapshot = self.snapshots[name]
             # SQLMesh looks at every interval since the model's start; what is recorded without a
             # gap need not be looked at again.
-            settled = len(snapshot.intervals) == 1 and snapshot.model.kind.is_incremental_by_time_range
+            settled = (
+                len(snapshot.intervals) == 1 and snapshot.model.kind.is_incremental_by_time_range
+            )
             start = moment(snapshot.intervals[0][1]) - DAY if settled else None
             found = missing_intervals([snapshot], start=start, end=at, execution_time=at)
             intervals = [tuple(each) for each in found.get(snapshot, [])]
