@@ -1,15 +1,18 @@
 """Loading definitions and ticking, against SQLMesh's own load, side by side in one run.
 
-    python benchmarks/load_and_tick.py [MODELS]
+    python benchmarks/load_and_tick.py [MODELS ...]
 
-Prints seconds and ratios. The project is generated below a temporary folder.
+Prints seconds, ratios, sizes, for 100 and 1,000 models where nothing else is said. Each size has a
+process of its own, since memory is measured; its project is generated below a temporary folder.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +28,7 @@ from generator import generate_project
 
 from dagster_sqlmesh_automation import AutomationSettings
 from dagster_sqlmesh_automation.automation.definitions import Location
+from dagster_sqlmesh_automation.config.rules import ModelRule
 
 PLANNED_AT = datetime(2026, 10, 14, tzinfo=UTC)
 ROUNDS = 5
@@ -44,10 +48,12 @@ def main(models: int) -> None:
         Location(settings)
         load = measured("definitions from the manifest", lambda: load_definitions(settings))
         print(f"  definitions / Context(): {load / context:.2f} (limit 0.33)")
-        ticks(settings)
+        ticks(settings, models)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"peak memory, SQLMesh and its load included: {peak:,} MB")
 
 
-def ticks(settings: AutomationSettings) -> None:
+def ticks(settings: AutomationSettings, models: int) -> None:
     location = Location(settings)
     repository = location.definitions.get_repository_def()
     with dg.DagsterInstance.ephemeral() as instance:
@@ -64,8 +70,32 @@ def ticks(settings: AutomationSettings) -> None:
         assert not location.planner.plan(instance, PLANNED_AT).due
         idle = measured("idle tick", lambda: tick(PLANNED_AT))
         print(f"  idle tick: {idle:.2f} s (limit 1.5 s at 1000 models)")
-        measured("firing tick", lambda: tick(PLANNED_AT + timedelta(days=1)))
+        firing = measured("firing tick", lambda: tick(PLANNED_AT + timedelta(days=1)))
+        print(f"  firing / idle: {firing / idle:.1f}; {firing / models * 1000:.1f} ms a model")
         print(f"  cursor: {len(cursor[0] or ''):,} bytes")
+    held(settings, idle)
+
+
+def held(settings: AutomationSettings, idle: float) -> None:
+    """A tick at which all is due and paused: the same answer as at the tick before."""
+    location = Location(settings.model_copy(update={"models": {"*": ModelRule(paused=True)}}))
+    repository = location.definitions.get_repository_def()
+    location.planner.learn(repository.asset_graph)
+    at, cursor = PLANNED_AT + timedelta(days=1), [""]
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def tick() -> None:
+            plan = location.planner.plan(instance, at)
+            assert plan.due
+            assert not plan.requested
+            with dg.build_sensor_context(
+                instance=instance, repository_def=repository, cursor=cursor[0] or None
+            ) as context:
+                cursor[0] = str(location.sensor.request(context, plan, simulated=True).cursor)
+
+        tick()
+        seconds = measured("held tick", tick)
+        print(f"  held / idle: {seconds / idle:.1f}")
 
 
 def load_definitions(settings: AutomationSettings) -> None:
@@ -101,4 +131,9 @@ def measured(name: str, work: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    sizes = [int(size) for size in sys.argv[1:]] or [100, 1000]
+    if len(sizes) == 1:
+        main(sizes[0])
+    else:
+        for size in sizes:
+            subprocess.run([sys.executable, __file__, str(size)], check=True)
