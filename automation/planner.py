@@ -131,13 +131,13 @@ class Planner:
         )
         self._graph = graph
 
-    def recover(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
-        """Reports what was evaluated and Dagster does not show; a line for each model.
+    def recover(self, instance: dg.DagsterInstance) -> Iterator[str]:
+        """Reports what runs evaluated that died before they said so; a line for each model."""
+        yield from self._recovery.report(instance, self._due_reader().recorded)
 
-        That is what runs left behind that died, and what was evaluated outside Dagster.
-        """
+    def report_outside(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
+        """Reports what was evaluated outside Dagster; a line for each model."""
         reader = self._due_reader()
-        yield from self._recovery.report(instance, reader.recorded)
         yield from self._outside.report(instance, plan.state, reader.recorded, reader.altered_since)
 
     def recorded(self, model: str) -> tuple[str, list[Interval]] | None:

@@ -98,12 +98,14 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         except DatabaseLocked as error:
             context.log.info(str(error))
             return _result(context, skip_message=str(error))
-        for line in self._planner.recover(context.instance, plan):
-            context.log.warning(line)
-        for line in self._planner.report_drift(context.instance, plan):
-            context.log.warning(line)
         for line in plan.lines():
             context.log.info(line)
+        for line in self._planner.recover(context.instance):
+            context.log.warning(line)
+        for line in self._planner.report_outside(context.instance, plan):
+            context.log.info(line)
+        for line in self._planner.report_drift(context.instance, plan):
+            context.log.warning(line)
         return self.request(context, plan)
 
     def request(

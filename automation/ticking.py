@@ -107,13 +107,15 @@ def run_tick(
         plan: The decisions.
         watch: Tells why the execution gave up, where it did.
         simulated: Whether the plan is for another moment than now.
-        say: Told what runs that died had left behind, and which definitions are not what the
-            environment holds.
+        say: Told what runs that died had left behind, what was evaluated outside Dagster, and which
+            definitions are not what the environment holds.
 
     Raises:
         Unavailable: The execution could not reach a database.
     """
-    for line in location.planner.recover(instance, plan):
+    for line in location.planner.recover(instance):
+        say(line)
+    for line in location.planner.report_outside(instance, plan):
         say(line)
     for line in location.planner.report_drift(instance, plan):
         say(line)

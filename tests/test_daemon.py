@@ -97,8 +97,9 @@ def first_tick(deployment: Deployment) -> LiveTick:
 @pytest.fixture(scope="module")
 def decided_at(deployment: Deployment, first_tick: LiveTick) -> datetime:
     """The moment for which the first tick decided, which is within the tick."""
-    found = re.match(r"prod at (\S+ \S+) UTC: ", deployment.tick_log(first_tick)[0])
-    assert found is not None
+    log = deployment.tick_log(first_tick)
+    found = re.search(r"^prod at (\S+ \S+) UTC: ", "\n".join(log), re.MULTILINE)
+    assert found is not None, log
     at = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
     assert first_tick.ended is not None
     assert first_tick.started.replace(microsecond=0) <= at <= first_tick.ended
@@ -234,7 +235,9 @@ def test_sqlmesh_runs_once_in_the_runs_own_process(
 def test_the_ticks_log_names_what_is_due_and_its_intervals(
     deployment: Deployment, first_tick: LiveTick, by_sqlmesh: BySqlmesh, decided_at: datetime
 ) -> None:
-    summary, *lines = deployment.tick_log(first_tick)
+    summary, *lines = (
+        line for line in deployment.tick_log(first_tick) if "evaluated outside" not in line
+    )
     evaluated = {**by_sqlmesh.models, **by_sqlmesh.audits}
 
     assert summary == (

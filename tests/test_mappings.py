@@ -16,7 +16,7 @@ from dagster_sqlmesh_automation.config.settings import AutomationSettings
 _MODEL = ManifestModel(
     fqn="", name="", kind="FULL", catalog=None, schema="shop", table="", cron="", cron_tz=None,
     depends_on=(), source="sql", dialect="duckdb", description=None, owner=None, tags=(),
-    signals=(), code_version=None, path=None, audits=(),
+    signals=(), code_version=None, metadata_hash=None, path=None, audits=(),
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def warnings(crons: dict[str, str], **settings: Any) -> list[str]:
                 _MODEL, fqn=f'"{name}"', name=f"shop.{name}", cron=cron, cron_tz=zone
             )
         )
-    manifest = Manifest("", "main", "duckdb", "duckdb", tuple(models), ())
+    manifest = Manifest("", "main", "duckdb", "duckdb", tuple(models), (), None)
     given = AutomationSettings(**settings)
     return misleading(given, manifest, policies(given, manifest))
 

@@ -71,6 +71,8 @@ def test_models_that_were_executed_are_materialized_once_with_their_metadata_and
     metadata = {key: value.value for key, value in made.metadata.items()}
     assert isinstance(metadata.pop("sqlmesh/duration_ms"), int)
     assert metadata.pop("sqlmesh/snapshot")
+    assert metadata.pop("sqlmesh/plan")
+    assert isinstance(metadata.pop("sqlmesh/evaluated_at"), float)
     # DuckDB tells neither rows nor bytes.
     assert metadata == {
         "sqlmesh/outcome": "executed",

@@ -32,7 +32,11 @@ def automation(shop: Warehouse, instance: dg.DagsterInstance) -> Automation:
 def recover(automation: Automation, at: datetime) -> list[str]:
     """What a tick reports before it decides."""
     planner = automation.location.planner
-    return list(planner.recover(automation.instance, planner.plan(automation.instance, at)))
+    plan = planner.plan(automation.instance, at)
+    return [
+        *planner.recover(automation.instance),
+        *planner.report_outside(automation.instance, plan),
+    ]
 
 
 def made(automation: Automation, asset: str) -> list[Any]:
@@ -257,7 +261,7 @@ def test_while_a_plan_is_being_applied_nothing_is_reported(automation: Automatio
         }
     )
     plan = type(plan)(**{**vars(plan), "state": unfinished})
-    assert list(planner.recover(automation.instance, plan)) == []
+    assert list(planner.report_outside(automation.instance, plan)) == []
     assert counts(automation) == dict.fromkeys(NAMES, 0)
 
 

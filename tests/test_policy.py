@@ -31,6 +31,7 @@ def model(name: str, kind: str = "FULL", cron: str = "@daily", *tags: str) -> Ma
         dialect="duckdb",
         tags=tags,
         code_version="1",
+        metadata_hash="1",
         **dict.fromkeys(("catalog", "cron_tz", "description", "owner", "path")),
         **dict.fromkeys(("depends_on", "signals", "audits"), ()),
     )
@@ -41,7 +42,7 @@ REVENUE = model("sales.Revenue", "FULL", "0 0 * * *", "finance")
 STAFF = model("hr.staff", "VIEW", "@daily")
 RAW = model("raw.events", "EXTERNAL")
 AUDIT = ManifestStandaloneAudit("assert_paid", "assert_paid", "@daily", None, (), None, None)
-MANIFEST = Manifest("", "", "duckdb", "duckdb", (RAW, ORDERS, REVENUE, STAFF), (AUDIT,))
+MANIFEST = Manifest("", "", "duckdb", "duckdb", (RAW, ORDERS, REVENUE, STAFF), (AUDIT,), None)
 NODES = {"orders": ORDERS, "revenue": REVENUE, "staff": STAFF, "audit": AUDIT}
 
 

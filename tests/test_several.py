@@ -56,6 +56,11 @@ class Several:
     def plan(self, prefix: str, at: datetime) -> TickPlan:
         return self.locations[prefix].planner.plan(self.instance, at)
 
+    def recover(self, prefix: str, at: datetime) -> list[str]:
+        """What one sensor reports at its tick, a line each."""
+        planner, plan = self.locations[prefix].planner, self.plan(prefix, at)
+        return [*planner.recover(self.instance), *planner.report_outside(self.instance, plan)]
+
     def tick(self, prefix: str, at: datetime) -> dg.RunRequest | None:
         """What one sensor requests, with the whole code location in sight."""
         with dg.build_sensor_context(
@@ -202,6 +207,15 @@ def test_runs_of_one_hold_nothing_of_another(several: Several) -> None:
 
 def test_what_one_evaluated_and_its_failures_are_not_anothers(several: Several) -> None:
     at = NEXT_DAY.replace(hour=6)
+    # The first tick of each reports what its plan evaluated.
+    assert several.recover("PROD_", at)
+    assert several.recover("DEV_", at)
+    known = {
+        path: len(runless(several.instance, path))
+        for path in [
+            "/".join([*key, model]) for key in (["shop"], ["dev", "shop"]) for model in MODELS
+        ]
+    }
     several.projects["OTHER_"].fail("shop.customers")
     request = several.tick("OTHER_", at)
     assert request is not None
@@ -209,12 +223,10 @@ def test_what_one_evaluated_and_its_failures_are_not_anothers(several: Several) 
     assert not run.success
     assert several.outcomes("OTHER_", run) == {f"shop.{model}" for model in MODELS}
 
-    for prefix, key in (("PROD_", ["shop"]), ("DEV_", ["dev", "shop"])):
-        planner = several.locations[prefix].planner
+    for prefix in ("PROD_", "DEV_"):
         assert len(several.plan(prefix, at).requested) == len(MODELS)
-        assert list(planner.recover(several.instance)) == []
-        for model in MODELS:
-            assert not runless(several.instance, "/".join([*key, model]))
+        assert several.recover(prefix, at) == []
+    assert known == {path: len(runless(several.instance, path)) for path in known}
     assert {each.name for each in several.plan("OTHER_", at).due if each.retry} == {
         "shop.customers"
     }
