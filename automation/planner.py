@@ -28,6 +28,8 @@ from .tick_plan import TickPlan
 LABEL = "SQLMesh model is due and nothing holds it"
 """Label of every model's default automation condition."""
 
+_PLANNERS: WeakKeyDictionary[AssetGraphView, Planner] = WeakKeyDictionary()
+
 if TYPE_CHECKING:
     from .due import DueReader
 
@@ -148,6 +150,7 @@ class Planner:
     def attach(self, view: AssetGraphView, plan: TickPlan) -> None:
         """Makes a plan the one that conditions of this evaluation look up."""
         self._plans[view] = plan
+        _PLANNERS[view] = self
 
     def plan_of(self, view: AssetGraphView) -> TickPlan:
         """The plan of one evaluation, made at the first question.
@@ -158,8 +161,17 @@ class Planner:
         with self._lock:
             if view not in self._plans:
                 self.learn(view.asset_graph)
-                self._plans[view] = self.plan(view.instance, view.effective_dt)
+                self.attach(view, self.plan(view.instance, view.effective_dt))
             return self._plans[view]
+
+    @staticmethod
+    def node_of(key: dg.AssetKey, view: AssetGraphView) -> tuple[Planner, Node] | None:
+        """The model behind an asset and the planner of an evaluation, where there is one."""
+        if (planner := _PLANNERS.get(view)) is None:
+            return None
+        found = (node for node in planner._nodes if planner._index.keys.get(node.fqn) == key)
+        node = next(found, None)
+        return (planner, node) if node is not None else None
 
     def _due_reader(self) -> DueReader:
         if self._reader is None:
