@@ -14,9 +14,9 @@ import dagster as dg
 
 from ..config.settings import AutomationSettings
 from .report import audit_result, report
+from .selection import selection
 from .shared import SharedExecution
 from .specs import (
-    AssetIndex,
     AuditSpecs,
     Blueprint,
     Conditions,
@@ -75,7 +75,7 @@ def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
         execution: SharedExecution = getattr(context.resources, resource)
         outcome = execution.outcome(
             specs.model.fqn,
-            _selected(context, execution.index),
+            selection(context, execution.index),
             step=specs.op,
             retries=context.retry_number,
         )
@@ -96,7 +96,7 @@ def _standalone_audit(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinit
     def audit_step(context):  # type: ignore[no-untyped-def]
         execution: SharedExecution = getattr(context.resources, resource)
         outcome = execution.outcome(
-            specs.audit.fqn, _selected(context, execution.index), step=specs.op
+            specs.audit.fqn, selection(context, execution.index), step=specs.op
         )
         if not outcome.succeeded:
             raise dg.Failure(outcome.summary(), allow_retries=False)
@@ -105,24 +105,6 @@ def _standalone_audit(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinit
                 yield audit_result(check.asset_key, replace(audit, check=check.name))
 
     return audit_step
-
-
-def _selected(context: Any, index: AssetIndex) -> frozenset[str]:
-    """``fqn`` of the models and standalone audits that this run is to evaluate.
-
-    ``context.selected_asset_keys`` is the step's own. The job is the subset that the run selects,
-    and a re-execution names the steps that it repeats.
-    """
-    job = context.op_execution_context.job_def
-    ops = {node.name for node in job.nodes}
-    if steps := context.run.step_keys_to_execute:
-        ops &= set(steps)
-    assets = job.asset_layer.selected_asset_keys
-    return frozenset(
-        fqn
-        for op in ops
-        if (fqn := index.ops.get(op)) and (fqn in index.checks or index.keys[fqn] in assets)
-    )
 
 
 def _forget_versions(context: Any, keys: Set[dg.AssetKey]) -> None:

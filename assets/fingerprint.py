@@ -26,6 +26,11 @@ _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]+")
 _DOTENV = re.compile(rb"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=", re.MULTILINE)
 
 
+def is_project(folder: Path) -> bool:
+    """Whether a folder has a SQLMesh configuration."""
+    return any((folder / name).is_file() for name in CONFIG_FILES)
+
+
 def project_fingerprint(settings: AutomationSettings, manifest: Path) -> str:
     """Digest of the project's files, the settings that matter, and the package versions.
 
@@ -84,7 +89,7 @@ def deployed_fingerprint(settings: AutomationSettings) -> str:
 
 def _settings_digest(settings: AutomationSettings) -> hashlib._Hash:
     project = settings.project
-    if not any((project / name).is_file() for name in CONFIG_FILES):
+    if not is_project(project):
         raise ProjectNotFound(project, settings.variable("PROJECT"))
     digest = hashlib.sha256()
     for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):

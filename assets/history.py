@@ -12,13 +12,15 @@ from .outcome import Interval, Outcome
 class Round:
     """One execution that a run asks for.
 
-    Steps that are retried ask for another one. A process that dies is replaced by another process
-    of the run, within the round.
+    Steps that are retried ask for another one, and so do those that a round has left out. A process
+    that dies is replaced by another process of the run, within the round.
 
     Attributes:
         claims: Processes that are ready to execute, with their places in the log; the first of
             them that lives leads.
         started: Processes that have executed.
+        left_out: ``fqn`` of models of the run that it does not deal with, although they have not
+            succeeded: other steps still make what they read, or an earlier round dealt with them.
         planned: Batches that SQLMesh meant to evaluate and had not recorded before, by ``fqn``.
         outcomes: What became of the models, by ``fqn``.
         ended: Whether nothing follows.
@@ -27,6 +29,7 @@ class Round:
 
     claims: dict[str, int] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
+    left_out: frozenset[str] = frozenset()
     planned: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     ended: bool = False
@@ -84,20 +87,36 @@ class History:
         last = self.outcomes.get(model)
         if last is not None and last.succeeded:
             return last
-        if len(self.rounds) <= after:
+        dealing = (each for each in reversed(self.rounds[after:]) if model not in each.left_out)
+        if (current := next(dealing, None)) is None:
             return None
-        current = self.rounds[-1]
         if model in current.outcomes:
             return current.outcomes[model]
         return RoundOver(current.error) if current.ended else None
 
-    def wanted_round(self, after: int) -> int:
+    def wanted_round(self, model: str, after: int) -> int:
         """Number of the round that a step waits for whose outcome cannot be told yet."""
-        return max(len(self.rounds), after + 1)
+        last = self.rounds[-1] if self.rounds else Round()
+        next_one = last.ended and model in last.left_out
+        return max(len(self.rounds) + next_one, after + 1)
 
-    def left(self, number: int, selected: Set[str]) -> list[str]:
-        """The selected models that a round is to deal with: all that have not succeeded before."""
+    def left(self, number: int, ready: Set[str], *, repeats: bool) -> list[str]:
+        """The models that a round is to deal with.
+
+        Args:
+            number: The round's.
+            ready: The models that it can deal with.
+            repeats: Whether it is about those too that have not succeeded before.
+        """
         earlier: dict[str, Outcome] = {}
         for each in self.rounds[: number - 1]:
             earlier.update(each.outcomes)
-        return [model for model in selected if not (model in earlier and earlier[model].succeeded)]
+        return [
+            model
+            for model in ready
+            if model not in earlier or (repeats and not earlier[model].succeeded)
+        ]
+
+    def was_left_out(self, model: str, number: int) -> bool:
+        """Whether a round is wanted because the one before has left a model out."""
+        return number > 1 and model in self.round(number - 1).left_out

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import dagster as dg
 from dagster._core.event_api import EventLogCursor
@@ -24,6 +24,7 @@ _ROUND = "sqlmesh/round"
 _PROCESS = "sqlmesh/process"
 _CLAIMED = "sqlmesh/execution_claim"
 _STARTED = "sqlmesh/execution_started"
+_LEFT_OUT = "sqlmesh/execution_left_out"
 _PLANNED = "sqlmesh/execution_plan"
 _OUTCOME = "sqlmesh/outcome_record"
 _ENDED = "sqlmesh/execution_ended"
@@ -65,9 +66,12 @@ class Ledger:
         """Says that this process is ready to execute a round."""
         self._write(f"Process {self.process} is ready to run SQLMesh", number, _CLAIMED, "")
 
-    def started(self, number: int, models: int) -> None:
-        """Records that this process executes a round from here on."""
+    def started(self, number: int, models: int, left_out: Set[str] = frozenset()) -> None:
+        """Records that this process executes a round from here on, and what not."""
         message = f"SQLMesh execution of {models} model{'s' * (models != 1)} started"
+        if left_out:
+            message += f"; {len(left_out)} of the run wait for other steps or have failed before"
+            self._write(message, number, _LEFT_OUT, sorted(left_out))
         self._write(message, number, _STARTED, self.process)
 
     def planned(self, number: int, batches: Mapping[str, Sequence[Interval]]) -> None:
@@ -211,6 +215,8 @@ def _fold(history: History, metadata: Mapping[str, dg.MetadataValue], place: int
     process = str(metadata[_PROCESS].value)
     if _CLAIMED in metadata:
         current.claims.setdefault(process, place)
+    elif (left_out := metadata.get(_LEFT_OUT)) is not None:
+        current.left_out = frozenset(left_out.value)  # type: ignore[arg-type]
     elif _STARTED in metadata:
         current.started.add(process)
     elif (plan := metadata.get(_PLANNED)) is not None:

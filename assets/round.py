@@ -49,7 +49,8 @@ class RoundThread:
 
     Args:
         number: The round's, in the run.
-        selected: ``fqn`` of the models and standalone audits that the run selects.
+        selected: ``fqn`` of the models and standalone audits that it is to deal with.
+        in_run: The same of all that the run selects.
         settings: The SQLMesh environment.
         index: The definitions that the run's steps come from.
         ledger: The run's.
@@ -61,7 +62,8 @@ class RoundThread:
     def __init__(
         self,
         number: int,
-        selected: Set[str],
+        selected: Sequence[str],
+        in_run: Set[str],
         settings: AutomationSettings,
         index: AssetIndex,
         ledger: Ledger,
@@ -70,8 +72,7 @@ class RoundThread:
         observer: Observer | None,
     ) -> None:
         self.number = number
-        self._selected = ledger.history.left(number, selected)
-        self._in_run = selected
+        self._selected, self._in_run = selected, in_run
         self._settings, self._index, self._ledger = settings, index, ledger
         self._instance, self._run, self._observer = instance, run, observer
         self._cancelled = threading.Event()
@@ -160,10 +161,15 @@ class RoundThread:
             return None
         self._admitted = True
         left = len(set(self._selected) - current.outcomes.keys())
-        self._ledger.started(self.number, left)
+        self._ledger.started(self.number, left, self._left_out())
         if self._observer is not None:
             self._observer.started(left)
         return Legacy(outcomes=dict(current.outcomes), planned=dict(current.planned))
+
+    def _left_out(self) -> Set[str]:
+        outcomes = self._ledger.outcomes()
+        succeeded = {model for model, outcome in outcomes.items() if outcome.succeeded}
+        return self._in_run - set(self._selected) - succeeded
 
     def _given_up(self) -> bool:
         """Whether to stop waiting for the lease: the run ends, or another process leads."""

@@ -8,7 +8,7 @@ executes dies, the process of another step takes over.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -22,6 +22,7 @@ from .ledger import Ledger, has_step_workers
 from .outcome import Outcome
 from .report import report_runless
 from .round import Observer, RoundThread
+from .selection import Selection
 from .specs import AssetIndex
 
 _FIRST_POLL_SECONDS = 0.1
@@ -47,18 +48,18 @@ class SharedExecution:
     observer: Observer | None = None
     _thread: RoundThread | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _selected: Set[str] = field(default=frozenset(), init=False)
+    _selected: Selection = field(default_factory=lambda: Selection(frozenset()), init=False)
     _taken: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.instance, self.run, self.index.scope)
 
-    def outcome(self, model: str, selected: Set[str], *, step: str, retries: int = 0) -> Outcome:
+    def outcome(self, model: str, selected: Selection, *, step: str, retries: int = 0) -> Outcome:
         """Waits for a model's outcome, and executes where no other process of the run does.
 
         Args:
             model: The model's ``fqn``.
-            selected: ``fqn`` of all models and standalone audits in the run.
+            selected: What the run is to evaluate.
             step: Key of the step that asks.
             retries: How many times the step has failed before, in this run. Its outcome then
                 comes from a further execution of all that has not succeeded.
@@ -89,7 +90,7 @@ class SharedExecution:
         return {
             self.index.keys[model]
             for model in self.ledger.outcomes()
-            if model in self.index.keys and model not in self._selected
+            if model in self.index.keys and model not in self._selected.models
         }
 
     def close(self) -> None:
@@ -108,7 +109,7 @@ class SharedExecution:
         self._thread.join()
         if alone:
             for outcome in self.ledger.outcomes().values():
-                if outcome.model in self._selected and outcome.model not in self._taken:
+                if outcome.model in self._selected.models and outcome.model not in self._taken:
                     key = self.index.keys.get(outcome.model)
                     if key is not None:
                         report_runless(self.instance, key, outcome, self.run.run_id)
@@ -121,11 +122,11 @@ class SharedExecution:
             found = self.ledger.find(model, after)
             if found is not None:
                 return found
-            self._lead(self.ledger.history.wanted_round(after))
+            self._lead(self.ledger.history.wanted_round(model, after), model, after)
             self.ledger.wait(pause)
             pause = min(2 * pause, _LONGEST_POLL_SECONDS)
 
-    def _lead(self, number: int) -> None:
+    def _lead(self, number: int, model: str, after: int) -> None:
         """Executes a round where no process does that lives."""
         with self._lock:
             if self._thread is not None and self._thread.alive:
@@ -135,9 +136,12 @@ class SharedExecution:
                 self.ledger.refresh()
             # Several processes may be ready at once. The lease lets one of them execute.
             if self.ledger.leader(number) == self.ledger.process:
+                history = self.ledger.history
+                repeats = bool(after) or not history.was_left_out(model, number)
                 self._thread = RoundThread(
                     number,
-                    self._selected,
+                    history.left(number, self._selected.ready(model), repeats=repeats),
+                    self._selected.models,
                     self.settings,
                     self.index,
                     self.ledger,

@@ -10,9 +10,10 @@ from typing import Any
 import dagster as dg
 
 from ..config.errors import DuplicateAssetKey
+from ..config.keys import external_key
 from ..config.settings import AutomationSettings
 from .manifest import Manifest, ManifestModel, ManifestStandaloneAudit
-from .naming import identifier, op_name
+from .naming import identifier, key_part, op_name
 from .policy import Policy
 from .translator import SQLMeshTranslator
 
@@ -123,12 +124,14 @@ def _index(blueprint: Blueprint) -> AssetIndex:
     """Gives every model its asset key, and every model and standalone audit its op."""
     manifest = blueprint.manifest
     models: dict[dg.AssetKey, ManifestModel] = {}
+    keys = {model.fqn: _key(blueprint, model) for model in manifest.models}
     for model in manifest.models:
-        key = _key(blueprint, model)
-        if key in models:
-            raise DuplicateAssetKey(key.to_user_string(), models[key].fqn, model.fqn)
-        models[key] = model
-    keys = {model.fqn: key for key, model in models.items()}
+        first = models.setdefault(keys[model.fqn], model)
+        # One asset of the user's may make several tables.
+        elsewhere = _made_elsewhere(blueprint, first) and _made_elsewhere(blueprint, model)
+        if first is not model and not elsewhere:
+            key = keys[model.fqn].to_user_string()
+            raise DuplicateAssetKey(key, first.fqn, model.fqn)
     checks = {
         audit.fqn: [dg.AssetCheckKey(keys[fqn], identifier(audit.name)) for fqn in read]
         for audit in manifest.standalone_audits
@@ -159,6 +162,10 @@ def _index(blueprint: Blueprint) -> AssetIndex:
 
 def _key(blueprint: Blueprint, model: ManifestModel) -> dg.AssetKey:
     """The translator's key below the prefix, but for tables that a user's own asset makes."""
+    if template := _made_elsewhere(blueprint, model):
+        table = (model.catalog, model.schema, model.table)
+        catalog, schema, name = (key_part(part) if part else "" for part in table)
+        return dg.AssetKey(external_key(template, catalog, schema, name))
     key = blueprint.translator.get_asset_key(model)
     if not blueprint.prefix:
         return key
@@ -167,6 +174,11 @@ def _key(blueprint: Blueprint, model: ManifestModel) -> dg.AssetKey:
         found = blueprint.translator.get_external_asset(model, dg.AssetSpec(prefixed))
         return key if found is None else found.key
     return prefixed
+
+
+def _made_elsewhere(blueprint: Blueprint, model: ManifestModel) -> str | None:
+    """The template of its key, where the setting says that an asset of the user's makes a table."""
+    return blueprint.settings.external_asset_key if model.is_external else None
 
 
 def model_specs(blueprint: Blueprint, conditions: Conditions) -> list[ModelSpecs]:
@@ -201,7 +213,7 @@ def unexecuted_specs(blueprint: Blueprint) -> list[dg.AssetSpec]:
     """
     specs = []
     for model in blueprint.manifest.models:
-        if not model.is_executed:
+        if not model.is_executed and not _made_elsewhere(blueprint, model):
             found: dg.AssetSpec | None = _asset(blueprint, model, conditions=None)
             if found is not None and model.is_external:
                 found = blueprint.translator.get_external_asset(model, found)
@@ -245,9 +257,10 @@ def _asset(
     translator, manifest = blueprint.translator, blueprint.manifest
     default = conditions(model) if conditions is not None else None
     policy = blueprint.policies.get(model.fqn)
-    return dg.AssetSpec(
+    deps = (blueprint.prefixed.get(key, key) for key in translator.get_deps(model, manifest))
+    spec = dg.AssetSpec(
         key=blueprint.index.keys[model.fqn],
-        deps=[blueprint.prefixed.get(key, key) for key in translator.get_deps(model, manifest)],
+        deps=list(dict.fromkeys(deps)),
         description=translator.get_description(model),
         metadata=translator.get_metadata(model),
         # Without this, a step that yields nothing would record a materialization by itself.
@@ -264,6 +277,13 @@ def _asset(
         automation_condition=(
             translator.get_automation_condition(model, default) if default is not None else None
         ),
+    )
+    found = translator.get_asset_spec(model, spec)
+    if found is spec:
+        return spec
+    # By its key and these tags the rest of the definitions find it.
+    return found.replace_attributes(key=spec.key).merge_attributes(
+        tags=location_tags(blueprint.settings)
     )
 
 

@@ -106,6 +106,15 @@ class SQLMeshTranslator:
         """
         return default
 
+    def get_asset_spec(self, model: ManifestModel, default: dg.AssetSpec) -> dg.AssetSpec:
+        """The whole asset, for what no other method is about; its key stays as it is.
+
+        Args:
+            model: The model.
+            default: As the other methods make it.
+        """
+        return default
+
     def get_retry_policy(self, model: ManifestModel) -> dg.RetryPolicy | None:
         """How often a step is tried again within its run; not at all unless overridden.
 

@@ -17,7 +17,9 @@ from dagster import AutomationContext, AutomationResult
 
 from ..assets.manifest import ManifestModel, ManifestStandaloneAudit
 from ..assets.policy import Policy
+from ..config.errors import NotASQLMeshAsset
 from .decisions import Decision
+from .facts import Node
 from .planner import LABEL, Planner
 from .tick_plan import TickPlan
 
@@ -37,7 +39,9 @@ class Part:
     upstream: bool = False
 
 
-def parts(model: ManifestModel | ManifestStandaloneAudit, policy: Policy) -> tuple[Part, ...]:
+def parts(
+    model: ManifestModel | ManifestStandaloneAudit | Node, policy: Policy
+) -> tuple[Part, ...]:
     """The parts of a model's decisions; it is requested where all of them hold."""
     cron = " ".join(filter(None, (model.cron, model.cron_tz)))
     schedule = "off" if policy.paused else str(policy.schedule or "whenever it is due")
@@ -143,7 +147,7 @@ class _UpstreamReady(_LookUp):
 
 
 def sqlmesh_due(
-    planner: Planner, model: ManifestModel | ManifestStandaloneAudit, policy: Policy
+    planner: Planner, model: ManifestModel | ManifestStandaloneAudit | Node, policy: Policy
 ) -> dg.AutomationCondition[Any]:
     """Requested when SQLMesh holds the model due and nothing holds it back.
 
@@ -161,3 +165,50 @@ def sqlmesh_due(
         for part in parts(model, policy)
     )
     return reduce(and_, others, first & second).with_label(LABEL)
+
+
+@dataclass(frozen=True)
+class SqlmeshDue(dg.AutomationCondition[Any]):
+    """The default condition of a model, to compose where it is not at hand.
+
+    For the assets of a SQLMesh environment::
+
+        defs = build_definitions().map_resolved_asset_specs(
+            func=lambda spec: spec.replace_attributes(automation_condition=SqlmeshDue() & ours),
+            selection=dg.AssetSelection.groups("finance"),
+        )
+
+    The condition that an asset already has will do as well: ``spec.automation_condition & ours``.
+    """
+
+    @property
+    def name(self) -> str:
+        """Formal name."""
+        return "sqlmesh_due"
+
+    def get_label(self) -> str:
+        """The default condition's, whose place it takes."""
+        return LABEL
+
+    @property
+    def requires_cursor(self) -> bool:
+        """Nothing is remembered from tick to tick."""
+        return False
+
+    async def evaluate(self, context: AutomationContext[Any]) -> AutomationResult[Any]:  # type: ignore[override]
+        """As the default condition of the asset.
+
+        Raises:
+            NotASQLMeshAsset: It is another asset's, or is evaluated by another sensor.
+        """
+        found = Planner.node_of(context.key, context.asset_graph_view)
+        if found is None:
+            raise NotASQLMeshAsset(context.key.to_user_string())
+        planner, node = found
+        child = context.for_child_condition(
+            sqlmesh_due(planner, node, node.policy),
+            child_indices=[0],
+            candidate_subset=context.candidate_subset,
+        )
+        result = await child.evaluate_async()
+        return AutomationResult(context, result.true_subset, child_results=[result])

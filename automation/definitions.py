@@ -23,7 +23,10 @@ from .sensor import SqlmeshAutomationSensor
 
 
 def build_definitions(
-    settings: AutomationSettings | None = None, *, translator: SQLMeshTranslator | None = None
+    settings: AutomationSettings | None = None,
+    *,
+    translator: SQLMeshTranslator | None = None,
+    executor: dg.ExecutorDefinition | None = dg.in_process_executor,
 ) -> dg.Definitions:
     """Dagster definitions of one SQLMesh environment.
 
@@ -32,6 +35,9 @@ def build_definitions(
     Args:
         settings: Read from the environment when not given.
         translator: How models look as assets.
+        executor: What runs the steps. They wait for one execution, so that a process for each
+            only adds its start. ``None`` where definitions that these are merged with bring one:
+            Dagster refuses two.
 
     Returns:
         One asset for each model, their checks, the automation sensor, and SQLMesh's janitor.
@@ -40,7 +46,8 @@ def build_definitions(
         ConfigurationError: A setting or the project cannot be used.
         Unavailable: The project has to be loaded and its database cannot be opened.
     """
-    return Location(settings or AutomationSettings(), translator).definitions
+    location = Location(settings or AutomationSettings(), translator, executor=executor)
+    return location.definitions
 
 
 class Location:
@@ -60,6 +67,7 @@ class Location:
         settings: AutomationSettings,
         translator: SQLMeshTranslator | None = None,
         observer: Observer | None = None,
+        executor: dg.ExecutorDefinition | None = dg.in_process_executor,
     ) -> None:
         translator = translator or SQLMeshTranslator()
         self.settings = settings
@@ -82,6 +90,5 @@ class Location:
             sensors=[self.sensor],
             jobs=[janitor_job],
             schedules=[janitor_schedule],
-            # Steps wait for one execution; a process for each would only add its start.
-            executor=dg.in_process_executor,
+            executor=executor,
         )

@@ -29,6 +29,8 @@ from .tick_plan import TickPlan
 LABEL = "SQLMesh model is due and nothing holds it"
 """Label of every model's default automation condition."""
 
+_PLANNERS: WeakKeyDictionary[AssetGraphView, Planner] = WeakKeyDictionary()
+
 if TYPE_CHECKING:
     from .due import DueReader
 
@@ -59,6 +61,8 @@ class Planner:
         self._recovery = Recovery(index)
         self._drift = DriftReport(manifest, index)
         self._nodes = _nodes(manifest, policies)
+        keys = index.keys
+        self._by_key = {keys[node.fqn]: node for node in self._nodes if node.fqn in keys}
         self._outside = OutsideEvaluations(index, self._nodes, self._runs, self._recovery)
         self._parents = {node.fqn: node.parents for node in self._nodes}
         self._limits = Limits(
@@ -157,6 +161,7 @@ class Planner:
     def attach(self, view: AssetGraphView, plan: TickPlan) -> None:
         """Makes a plan the one that conditions of this evaluation look up."""
         self._plans[view] = plan
+        _PLANNERS[view] = self
 
     def plan_of(self, view: AssetGraphView) -> TickPlan:
         """The plan of one evaluation, made at the first question.
@@ -167,8 +172,16 @@ class Planner:
         with self._lock:
             if view not in self._plans:
                 self.learn(view.asset_graph)
-                self._plans[view] = self.plan(view.instance, view.effective_dt)
+                self.attach(view, self.plan(view.instance, view.effective_dt))
             return self._plans[view]
+
+    @staticmethod
+    def node_of(key: dg.AssetKey, view: AssetGraphView) -> tuple[Planner, Node] | None:
+        """The model behind an asset and the planner of an evaluation, where there is one."""
+        if (planner := _PLANNERS.get(view)) is None:
+            return None
+        node = planner._by_key.get(key)
+        return (planner, node) if node is not None else None
 
     def _due_reader(self) -> DueReader:
         if self._reader is None:

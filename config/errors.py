@@ -11,6 +11,8 @@
     │   ├── ModelUnknown
     │   ├── ModelNotEvaluated
     │   ├── DuplicateAssetKey
+    │   ├── NotASQLMeshAsset
+    │   ├── ScaffoldingRefused
     │   ├── DagsterHomeInvalid
     │   └── IncompatiblePackages
     ├── Unavailable                   may work a moment later; the CLI exits with 3
@@ -146,6 +148,24 @@ class DuplicateAssetKey(ConfigurationError):
             f"Models {first} and {second} both map to the asset key {key!r}. "
             "Rename one of them, or override SQLMeshTranslator.get_asset_key."
         )
+
+
+class NotASQLMeshAsset(ConfigurationError):
+    """The condition ``SqlmeshDue()`` is evaluated for something that it knows nothing of."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"SqlmeshDue() cannot be evaluated for the asset {key!r}: it is for models of a "
+            "SQLMesh environment, and the environment's sensor, such as sqlmesh_prod_automation, "
+            "has to evaluate it. Take it off this asset, or the asset out of the other sensor."
+        )
+
+
+class ScaffoldingRefused(ConfigurationError):
+    """The component cannot be scaffolded as asked."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Nothing is written: {reason}")
 
 
 class DagsterHomeInvalid(ConfigurationError):

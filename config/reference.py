@@ -41,6 +41,7 @@ EXAMPLES: Mapping[str, str] = {
     "source": "environment",
     "name": "finance",
     "asset_key_prefix": "finance/dev",
+    "external_asset_key": "raw/{schema}/{name}",
     "keep_evaluations_days": "7",
     "config": "/etc/sqlmesh-automation.yaml",
 }

@@ -21,6 +21,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from .cron import check_zone
 from .errors import SettingsError
+from .keys import ExternalKey
 from .problems import explain, holds
 from .rules import CronText, ModelRule, RetrySettings, ScheduleText, Upstream
 
@@ -167,6 +168,14 @@ class AutomationSettings(BaseSettings):
         default="",
         pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$",
         description="In front of every asset key, such as `finance` or `finance/dev`.",
+    )
+    external_asset_key: ExternalKey | None = Field(
+        default=None,
+        description=(
+            "Asset key of tables that are made outside SQLMesh, with their `{catalog}`, `{schema}` "
+            "and `{name}`: such as `raw/{schema}/{name}`. Models then read your assets with these "
+            "keys; without it, such tables are assets of their own."
+        ),
     )
     keep_evaluations_days: int = Field(
         default=30,

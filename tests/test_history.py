@@ -34,6 +34,13 @@ def history(*rounds: Mapping[str, Outcome] | str | None) -> History:
     return made
 
 
+def without(model: str, given: History, *numbers: int) -> History:
+    """The same, with rounds that leave a model out."""
+    for number in numbers:
+        given.round(number).left_out = frozenset({model})
+    return given
+
+
 @pytest.mark.parametrize(
     ("given", "after", "found", "wanted"),
     [
@@ -51,25 +58,55 @@ def history(*rounds: Mapping[str, Outcome] | str | None) -> History:
             history({"a": SKIPPED}, {"a": EXECUTED}), 0, EXECUTED, 2, id="executed after all"
         ),
         pytest.param(history({}, "gone"), 0, RoundOver("gone"), 1, id="gave up"),
-        pytest.param(history({}, None), 0, RoundOver(None), 1, id="left out"),
+        pytest.param(history({}, None), 0, RoundOver(None), 1, id="without an outcome"),
         pytest.param(history({}, "gone"), 1, None, 2, id="gave up: a retry asks for a round"),
         pytest.param(history({"a": EXECUTED}, "gone"), 0, EXECUTED, 1, id="executed, then gave up"),
+        pytest.param(
+            without("a", history({}), 1), 0, None, 1, id="a round leaves it out: waits for its end"
+        ),
+        pytest.param(
+            without("a", history({}, None), 1), 0, None, 2, id="left out: asks for a further round"
+        ),
+        pytest.param(
+            without("a", history({}, "gone"), 1), 0, None, 2, id="left out: not its error"
+        ),
+        pytest.param(
+            without("a", history({}, None, {}), 1), 0, None, 2, id="left out: the next one goes on"
+        ),
+        pytest.param(
+            without("a", history({"a": FAILED}, None, {}, None), 2),
+            0,
+            FAILED,
+            3,
+            id="failed before others were ready",
+        ),
+        pytest.param(
+            without("a", history({"a": FAILED}, None, {}, None), 2),
+            1,
+            None,
+            3,
+            id="failed before others were ready: a retry asks for a round",
+        ),
     ],
 )
 def test_what_a_step_reports(
     given: History, after: int, found: Outcome | RoundOver | None, wanted: int
 ) -> None:
     assert given.find("a", after) == found
-    assert given.wanted_round(after) == wanted
+    assert given.wanted_round("a", after) == wanted
 
 
 def test_a_further_round_deals_with_what_has_not_succeeded() -> None:
     b = Outcome("b", "b", OutcomeStatus.UP_TO_DATE)
     given = history({"a": FAILED, "b": b}, {"c": EXECUTED})
-    assert given.left(1, {"a", "b", "c"}) == given.left(1, {"a", "b", "c"})
-    assert set(given.left(1, {"a", "b", "c"})) == {"a", "b", "c"}
-    assert set(given.left(2, {"a", "b", "c"})) == {"a", "c"}
-    assert set(given.left(3, {"a", "b", "c"})) == {"a"}
+
+    def left(number: int, *, repeats: bool = True) -> set[str]:
+        return set(given.left(number, {"a", "b", "c"}, repeats=repeats))
+
+    assert left(1) == {"a", "b", "c"}
+    assert left(2) == {"a", "c"}
+    assert left(3) == {"a"}
+    assert left(2, repeats=False) == {"c"}
 
 
 # The ledger between processes

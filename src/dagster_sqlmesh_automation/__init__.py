@@ -2,6 +2,11 @@
 
 from dagster_sqlmesh_automation.assets.manifest import ManifestAudit, ManifestModel
 from dagster_sqlmesh_automation.assets.translator import SQLMeshTranslator
+from dagster_sqlmesh_automation.automation.component import (
+    SQLMeshAutomationComponent,
+    SQLMeshComponentTranslator,
+)
+from dagster_sqlmesh_automation.automation.conditions import SqlmeshDue
 from dagster_sqlmesh_automation.automation.definitions import build_definitions
 from dagster_sqlmesh_automation.config.errors import AutomationError
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
@@ -11,6 +16,9 @@ __all__ = [
     "AutomationSettings",
     "ManifestAudit",
     "ManifestModel",
+    "SQLMeshAutomationComponent",
+    "SQLMeshComponentTranslator",
     "SQLMeshTranslator",
+    "SqlmeshDue",
     "build_definitions",
 ]

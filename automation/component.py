@@ -1,0 +1,174 @@
+"""A SQLMesh environment as a component for ``dg``: ``defs.yaml`` in place of Python."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import dagster as dg
+from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
+from pydantic import BaseModel, create_model
+from pydantic.fields import FieldInfo
+
+from ..assets.manifest import ManifestModel
+from ..assets.translator import SQLMeshTranslator
+from ..config.errors import SettingsError
+from ..config.settings import AutomationSettings
+from .conditions import SqlmeshDue
+from .definitions import build_definitions
+from .scaffolder import SQLMeshAutomationScaffolder
+
+
+def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
+    """A value of ``defs.yaml`` with its templates filled in.
+
+    Dagster's own rendering makes a number of every text that reads like one, such as a ``name``.
+    """
+    if isinstance(value, dict):
+        return {key: _rendered(context.at_path(key), each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_rendered(context.at_path(place), each) for place, each in enumerate(value)]
+    if not isinstance(value, str) or not ("{{" in value or "{%" in value):
+        return value
+    found = context.resolve_value(value)
+    return found if found is None or isinstance(found, dict | list) else str(found)
+
+
+def _path(context: dg.ResolutionContext, value: Any) -> Path | None:
+    """A path, taken from the folder of ``defs.yaml``."""
+    found = _rendered(context, value)
+    return None if found is None else context.resolve_source_relative_path(str(found))
+
+
+def _attribute(field: FieldInfo) -> tuple[Any, Any]:
+    """A setting as an attribute: templates may stand everywhere, and the settings judge values."""
+    is_path = Path in (field.annotation, *get_args(field.annotation))
+    is_object = isinstance(field.default, dict | BaseModel)
+    resolver = dg.Resolver(
+        _path if is_path else _rendered,
+        model_field_type=dict[str, Any] if is_object else field.annotation,  # type: ignore[arg-type]
+        description=field.description,
+        inject_before_resolve=False,
+    )
+    return Annotated[Any, resolver], field.default
+
+
+# The settings are listed once, in AutomationSettings; mypy knows no classes made at run time.
+_fields: dict[str, Any] = {
+    name: _attribute(field) for name, field in AutomationSettings.model_fields.items()
+}
+_Attributes: Any = create_model("_Attributes", __base__=dg.Model, **_fields)
+
+
+@dg.scaffold_with(SQLMeshAutomationScaffolder)
+class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # type: ignore[misc]
+    """The models of a SQLMesh environment as assets, automated.
+
+    Attributes are the settings, in lower case, and two more::
+
+        type: dagster_sqlmesh_automation.SQLMeshAutomationComponent
+        attributes:
+          project: "{{ context.project_root }}/sqlmesh"
+          environment: "{{ env.SQLMESH_ENVIRONMENT }}"
+          enabled: true
+          cron_map: {"@daily": 0 6 * * 1-5 Europe/Berlin}
+          translation:
+            group_name: "{{ model.schema }}"
+
+    A setting that is no attribute comes from ``SQLMESH_AUTOMATION_…`` environment variables, then
+    from the YAML file that ``config`` names; attributes win. Paths are relative to the folder of
+    ``defs.yaml``.
+
+    It is not state-backed: the manifest below the project's ``.cache`` folder is the state, and
+    renews itself when the project changes.
+
+    Attributes:
+        translation: What differs in each asset from what the translator makes of the model, with
+            ``model`` (:class:`ManifestModel`) and ``spec`` in templates.
+        executor: ``in_process``, or ``null`` where the code location brings an executor of its own.
+    """
+
+    translation: Annotated[
+        TranslationFn[ManifestModel] | None,
+        TranslationFnResolver[ManifestModel](lambda model: {"model": model}),
+    ] = None
+    executor: Annotated[
+        Literal["in_process"] | None,
+        dg.Resolver.default(
+            description="What runs the steps; null where the code location has its own executor."
+        ),
+    ] = "in_process"
+
+    @cached_property
+    def settings(self) -> AutomationSettings:
+        """The settings.
+
+        Raises:
+            SettingsError: A value cannot be used.
+        """
+        given = self.model_fields_set & AutomationSettings.model_fields.keys()
+        return AutomationSettings(**{name: getattr(self, name) for name in given})
+
+    def get_translator(self) -> SQLMeshTranslator:
+        """How models look as assets.
+
+        Override it with a subclass of the translator that it returns::
+
+            class OurComponent(SQLMeshAutomationComponent):
+                def get_translator(self):
+                    return OurTranslator(self.translation)
+        """
+        return SQLMeshComponentTranslator(self.translation)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """As :func:`build_definitions`."""
+        translator = self.get_translator()
+        if self.translation and not isinstance(translator, SQLMeshComponentTranslator):
+            raise SettingsError(
+                [
+                    f"translation cannot be used with {type(translator).__name__}, which "
+                    f"{type(self).__name__}.get_translator returns. "
+                    "Derive it from SQLMeshComponentTranslator, or leave the attribute out."
+                ]
+            )
+        return build_definitions(
+            self.settings,
+            translator=translator,
+            executor=dg.in_process_executor if self.executor else None,
+        )
+
+
+class SQLMeshComponentTranslator(SQLMeshTranslator):
+    """Applies the attribute ``translation`` on top of the other methods.
+
+    Args:
+        translation: Changes an asset, given the model.
+    """
+
+    def __init__(self, translation: TranslationFn[ManifestModel] | None = None) -> None:
+        self._translation = translation
+        self._keys: dict[str, dg.AssetKey] = {}
+
+    def get_asset_key(self, model: ManifestModel) -> dg.AssetKey:
+        """The key that the translation gives, of an asset without deps and kinds so far."""
+        key = super().get_asset_key(model)
+        if self._translation is None:
+            return key
+        if model.fqn not in self._keys:
+            spec = dg.AssetSpec(
+                key,
+                description=self.get_description(model),
+                metadata=self.get_metadata(model),
+                group_name=self.get_group_name(model),
+                code_version=self.get_code_version(model),
+                owners=self.get_owners(model),
+                tags=self.get_tags(model),
+                automation_condition=SqlmeshDue() if model.is_executed else None,
+            )
+            self._keys[model.fqn] = self._translation(spec, model).key
+        return self._keys[model.fqn]
+
+    def get_asset_spec(self, model: ManifestModel, default: dg.AssetSpec) -> dg.AssetSpec:
+        """The asset that the translation gives."""
+        return self._translation(default, model) if self._translation else default
