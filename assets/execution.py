@@ -73,7 +73,9 @@ def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: R
         ConfigurationError: The project cannot be opened.
         SQLMeshFailed: SQLMesh gave up before evaluating anything, for example on a signal's error.
     """
-    wait = Wait(settings.lease_timeout_seconds, request.say, request.given_up)
+    wait = Wait(
+        settings.lease_timeout_seconds, request.say, request.given_up, settings.variable("")
+    )
     with (
         open_context(settings, load=False) as context,
         database_lease(duckdb_files(context), wait, f"run {request.run_id}"),

@@ -10,12 +10,13 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ..config.errors import DatabaseLocked
+from ..config.settings import PREFIX
 
 _POLL_SECONDS = 0.1
 
@@ -28,11 +29,13 @@ class Wait:
         timeout_seconds: How long in all.
         say: Told once of everybody whom it waits for.
         given_up: Asked while waiting; true ends the wait.
+        prefix: That of the settings' environment variables, for messages that name one.
     """
 
     timeout_seconds: float
     say: Callable[[str], None] = lambda message: None
     given_up: Callable[[], bool] = lambda: False
+    prefix: str = PREFIX
 
     def until_free(self, attempt: Callable[[], str | None], poll: float = _POLL_SECONDS) -> str:
         """Tries until it succeeds, the time is over, or the wait is given up.
@@ -76,7 +79,7 @@ def database_lease(files: Sequence[Path], wait: Wait, holder: str) -> Iterator[N
             left = max(0.0, deadline - time.monotonic())
             lock = FileLock(f"{file}.lock")
             name = Path(f"{file}.lock.holder")
-            blocked = Wait(left, wait.say, wait.given_up).until_free(_attempt(lock, name))
+            blocked = replace(wait, timeout_seconds=left).until_free(_attempt(lock, name))
             if blocked:
                 raise DatabaseLocked(str(file), blocked)
             held.callback(lock.release)

@@ -8,16 +8,15 @@ in a while, and nothing worse.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..config.errors import LeaseLost, LeaseTaken
 from .lease import Wait
+from .sessions import KINDS, Session, digest
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -69,7 +68,7 @@ def model_lease(
         LeaseTaken: Another process of this run executes, and the wait was given up.
     """
     connection = context._state_connection_config
-    kind = _KINDS.get(connection.type_)
+    kind = KINDS.get(connection.type_)
     if kind is None:
         if connection.type_ != "duckdb":
             wait.say(
@@ -91,7 +90,7 @@ def model_lease(
 
 
 class _ServerLease(ModelLease):
-    def __init__(self, session: _Session, environment: str, executions: int, wait: Wait) -> None:
+    def __init__(self, session: Session, environment: str, executions: int, wait: Wait) -> None:
         self._session, self._wait = session, wait
         self._slots = [f"slot {environment} {number}" for number in range(executions)]
         self._slot: str | None = None
@@ -145,7 +144,7 @@ class _ServerLease(ModelLease):
 
     def _acquire(self, attempt: Any) -> None:
         if blocked := self._wait.until_free(attempt, _POLL_SECONDS):
-            raise LeaseTaken(blocked)
+            raise LeaseTaken(blocked, f"{self._wait.prefix}LEASE_TIMEOUT_SECONDS")
 
     def _take_slot(self) -> str | None:
         """Takes one of the environment's places, once; else tells who has them."""
@@ -159,7 +158,7 @@ class _ServerLease(ModelLease):
         limit = len(self._slots)
         return (
             f"{holder} evaluates models, and {limit} execution{'s' * (limit != 1)} at once is the "
-            "limit (SQLMESH_AUTOMATION_MAX_CONCURRENT_EXECUTIONS)"
+            f"limit ({self._wait.prefix}MAX_CONCURRENT_EXECUTIONS)"
         )
 
     def _leave_slot(self) -> None:
@@ -168,134 +167,5 @@ class _ServerLease(ModelLease):
             self._slot = None
 
 
-class _Session(ABC):
-    """A session of a database server that has named locks."""
-
-    def __init__(self, connection: Any, scope: str, run_id: str) -> None:
-        self._connection, self._scope = connection, scope
-        self._open(run_id)
-
-    @abstractmethod
-    def _open(self, run_id: str) -> None:
-        """Prepares the session."""
-
-    @abstractmethod
-    def take(self, names: Sequence[str]) -> list[str]:
-        """Tries to take locks without waiting; gives those that somebody else has."""
-
-    @abstractmethod
-    def release(self, names: Sequence[str]) -> None:
-        """Gives locks back."""
-
-    @abstractmethod
-    def holder(self, names: Sequence[str]) -> str:
-        """Who has any of the locks, in words."""
-
-    def alive(self) -> bool:
-        """Whether the session still is."""
-        try:
-            return self._ask("SELECT 1") == [(1,)]
-        except Exception as error:
-            # PEP 249 gives every driver's errors this root; which one a lost session raises, not.
-            if "Error" in {kind.__name__ for kind in type(error).__mro__}:
-                return False
-            raise
-
-    def _ask(self, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute(query, values)
-            return [tuple(row) for row in cursor.fetchall()]
-
-
-class _Postgres(_Session):
-    """Advisory locks, which PostgreSQL knows by a number of 64 bits within one database."""
-
-    _APPLICATION = "sqlmesh-automation run "
-
-    def _open(self, run_id: str) -> None:
-        self._connection.autocommit = True
-        self._ask("SELECT set_config('application_name', %s, false)", [self._APPLICATION + run_id])
-        # A firewall drops sessions that are silent for long, and so may the server (version 14 on).
-        # A batch may take hours, and the session says nothing meanwhile.
-        self._ask(
-            "SELECT set_config(name, CASE name WHEN 'tcp_keepalives_idle' THEN '30' ELSE '0' END, "
-            "false) FROM pg_settings WHERE name IN ('tcp_keepalives_idle', 'idle_session_timeout')"
-        )
-
-    def take(self, names: Sequence[str]) -> list[str]:
-        numbers = {self._number(name): name for name in names}
-        tried = self._ask(
-            "SELECT key, pg_try_advisory_lock(key) FROM unnest(%s::bigint[]) AS wanted(key)",
-            [list(numbers)],
-        )
-        return sorted(numbers[key] for key, taken in tried if not taken)
-
-    def release(self, names: Sequence[str]) -> None:
-        if names:
-            self._ask(
-                "SELECT pg_advisory_unlock(key) FROM unnest(%s::bigint[]) AS held(key)",
-                [[self._number(name) for name in names]],
-            )
-
-    def holder(self, names: Sequence[str]) -> str:
-        found = self._ask(
-            "SELECT DISTINCT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
-            "WHERE locktype = 'advisory' AND objsubid = 1 AND granted "
-            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-            "AND ((classid::bigint << 32) | objid::bigint) = ANY(%s::bigint[])",
-            [[self._number(name) for name in names]],
-        )
-        runs = sorted(name.removeprefix(self._APPLICATION) for (name,) in found if name)
-        return f"run {', '.join(runs)}" if runs else "another session"
-
-    def _number(self, name: str) -> int:
-        return int.from_bytes(_digest(f"{self._scope} {name}")[:8], signed=True)
-
-
-class _MySQL(_Session):
-    """``GET_LOCK``, whose names are the server's and not a database's."""
-
-    def _open(self, run_id: str) -> None:
-        # The session is silent for as long as a batch takes.
-        self._ask("SET SESSION wait_timeout = 31536000")
-        # Schemas are databases there. A state without one is in the connection's own.
-        self._state = self._scope or str(self._ask("SELECT DATABASE()")[0][0])
-
-    def take(self, names: Sequence[str]) -> list[str]:
-        taken = self._each("GET_LOCK(%s, 0)", names)
-        return [name for name, result in zip(names, taken, strict=True) if result != 1]
-
-    def release(self, names: Sequence[str]) -> None:
-        self._each("RELEASE_LOCK(%s)", names)
-
-    def holder(self, names: Sequence[str]) -> str:
-        ids = sorted({each for each in self._each("IS_USED_LOCK(%s)", names) if each is not None})
-        return f"connection {', '.join(map(str, ids))}" if ids else "another session"
-
-    def _each(self, call: str, names: Sequence[str]) -> Sequence[Any]:
-        """The results of a function for each lock, in one statement.
-
-        Who takes a thousand locks one by one is in the way of all others that try meanwhile.
-        """
-        if not names:
-            return []
-        calls = ", ".join([call] * len(names))
-        return self._ask(f"SELECT {calls}", [self._name(name) for name in names])[0]
-
-    def _name(self, name: str) -> str:
-        return "sqlmesh-" + _digest(f"{self._state} {name}").hex()[:32]
-
-
-_KINDS: Mapping[str, type[_Session]] = {
-    "postgres": _Postgres,
-    "gcp_postgres": _Postgres,
-    "mysql": _MySQL,
-}
-
-
 def _group(identity: str) -> str:
-    return f"models {int.from_bytes(_digest(identity)[:4]) % _GROUPS}"
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return f"models {int.from_bytes(digest(identity)[:4]) % _GROUPS}"

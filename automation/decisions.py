@@ -10,8 +10,6 @@ from zoneinfo import ZoneInfo
 from .facts import Due, Facts, Limits, Node, spoken, spoken_intervals
 from .retries import retry
 
-_SETTING = "SQLMESH_AUTOMATION_"
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -144,7 +142,7 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
                 if limits.models and requested > limits.models:
                     full_run = f"this tick's run has its {limits.models} models"
                     decision = replace(
-                        decision, limits=f"{full_run} ({_SETTING}MAX_MODELS_PER_RUN)"
+                        decision, limits=f"{full_run} ({limits.prefix}MAX_MODELS_PER_RUN)"
                     )
                 elif full:
                     decision = replace(decision, limits=full)

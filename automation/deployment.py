@@ -86,7 +86,8 @@ def _sensor(location: Location, instance: dg.DagsterInstance, now: datetime) -> 
     elif not running:
         yield Finding(
             f"sensor {name} is off: nothing is materialized by itself",
-            "Switch it on under Automation in the UI, or set SQLMESH_AUTOMATION_ENABLED=true.",
+            "Switch it on under Automation in the UI, or set "
+            f"{location.settings.variable('ENABLED')}=true.",
         )
     for state in running:
         yield _ticks(location, instance, state, now)
@@ -156,7 +157,7 @@ def _queue(location: Location, instance: dg.DagsterInstance) -> Iterator[Finding
     for name, limit in narrow.items():
         yield Finding(
             f"queue: the instance runs {limit} at once ({name}), and "
-            f"SQLMESH_AUTOMATION_MAX_CONCURRENT_EXECUTIONS allows {executions}: "
+            f"{settings.variable('MAX_CONCURRENT_EXECUTIONS')} allows {executions}: "
             "runs will wait in the queue",
             "Make the two equal.",
         )

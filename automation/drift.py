@@ -155,7 +155,7 @@ def drift_checks(
         from .due import DueReader
 
         # In a run that evaluates models as well, the execution may not have ended yet.
-        wait = Wait(settings.lease_timeout_seconds, context.log.info)
+        wait = Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
         found = drift(manifest, DueReader(settings, wait).read(datetime.now(UTC)))
         for key in sorted(context.selected_asset_check_keys):
             differs = found.get(fqns[key])

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from ..assets.outcome import Interval
 from ..assets.policy import DEFAULT, Policy
+from ..config.settings import PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +155,13 @@ class Limits:
         executions: How many runs may evaluate models at once.
         models: How many models one tick requests at most; 0 for no limit.
         zone: IANA zone of the times in reasons.
+        prefix: That of the settings' environment variables, for reasons that name one.
     """
 
     executions: int = 1
     models: int = 0
     zone: str = "UTC"
+    prefix: str = PREFIX
 
 
 def spoken(moment: datetime) -> str:

@@ -55,7 +55,7 @@ def janitor(
 def _clean_up(settings: AutomationSettings, context: Any) -> None:
     from ..assets.execution import read_environment
 
-    wait = Wait(settings.lease_timeout_seconds, context.log.info)
+    wait = Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
     with (
         open_context(settings, load=False) as sqlmesh,
         database_lease(duckdb_files(sqlmesh), wait, f"the janitor in run {context.run_id}"),

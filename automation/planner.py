@@ -69,6 +69,7 @@ class Planner:
             executions=settings.max_concurrent_executions if manifest.has_lease else 1,
             models=settings.max_models_per_run,
             zone=settings.timezone,
+            prefix=settings.variable(""),
         )
         self._index = index
         self._priorities = {fqn: policy.priority for fqn, policy in policies.items()}

@@ -13,13 +13,15 @@ import dagster as dg
 from ..assets.ledger import read_history
 from ..assets.outcome import FAILURES, AuditOutcome, Outcome
 from ..assets.process import this_process
-from ..config.errors import DagsterHomeInvalid, Unavailable
+from ..config.errors import DagsterHomeInvalid, DagsterUnavailable, Unavailable
 from .definitions import Location
 from .mappings import misleading
 from .recovery import PROCESS_TAG
 from .tick_plan import TickPlan
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+_OUT_OF_REACH = {"DagsterPostgresException", "DagsterMySQLException", "OperationalError"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
 
     Raises:
         DagsterHomeInvalid: Dagster refuses that folder or its ``dagster.yaml``.
+        DagsterUnavailable: Its storage cannot be reached.
     """
     home = os.environ.get("DAGSTER_HOME")
     if not home:
@@ -62,6 +65,12 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         found = dg.DagsterInstance.get()
     except (dg.DagsterInvariantViolationError, dg.DagsterInvalidConfigError) as error:
         raise DagsterHomeInvalid(home, str(error)) from error
+    except Exception as error:
+        # The storages' packages are not ours to import; their errors have no common root.
+        if type(error).__name__ not in _OUT_OF_REACH:
+            raise
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise DagsterUnavailable(home, reason) from error
     with found as instance:
         yield instance
 

@@ -200,14 +200,20 @@ class DatabaseLocked(Unavailable):
         super().__init__(f"The DuckDB database {database} is in use by another process: {reason}")
 
 
+class DagsterUnavailable(Unavailable):
+    """The storage of the Dagster instance cannot be reached."""
+
+    def __init__(self, home: str, reason: str) -> None:
+        super().__init__(
+            f"The storage of the Dagster instance DAGSTER_HOME={home!r} is out of reach: {reason}"
+        )
+
+
 class LeaseTaken(Unavailable):
     """Another execution evaluates models that this one needs."""
 
-    def __init__(self, blocked: str) -> None:
-        super().__init__(
-            f"Gave up waiting: {blocked}. How long a run waits is set by "
-            "SQLMESH_AUTOMATION_LEASE_TIMEOUT_SECONDS."
-        )
+    def __init__(self, blocked: str, variable: str) -> None:
+        super().__init__(f"Gave up waiting: {blocked}. How long a run waits is set by {variable}.")
 
 
 class LeaseLost(Unavailable):

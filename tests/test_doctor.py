@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -426,6 +427,22 @@ def test_without_an_instance_the_deployment_is_not_looked_at(project: Path) -> N
     findings = doctor(project)
     assert "DAGSTER_HOME is not set" in findings[-1]["found"]
     assert findings[0]["found"].startswith(f"settings: project={project} (argument)")
+
+
+def test_a_storage_out_of_reach_is_told_in_one_line(project: Path, tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        # Bound and not listened on, so that nobody else can have it.
+        closed.bind(("127.0.0.1", 0))
+        url = f"postgresql+psycopg2://u:secret@127.0.0.1:{closed.getsockname()[1]}/dagster"
+        (tmp_path / "dagster.yaml").write_text(
+            f"storage: {{postgres: {{postgres_url: '{url}'}}}}\ntelemetry: {{enabled: false}}\n"
+        )
+        found = doctor(project, code=3, DAGSTER_HOME=str(tmp_path))
+    text = found[-1]["found"]
+    assert text.startswith(f"The storage of the Dagster instance DAGSTER_HOME={str(tmp_path)!r} is")
+    assert "secret" not in text
+    assert "\n" not in text
+    assert found[-1]["do"] == "Try again once it can be reached."
 
 
 def test_the_limit_of_a_tick_is_the_one_that_is_set(project: Path) -> None:
