@@ -58,3 +58,12 @@ def test_other_models_still_draw_in_what_they_read(
     automation = Automation.of(shop.project, instance, models={"shop.best": {"upstream": "ignore"}})
     run = automation.run(["shop/totals"], NEXT_DAY)
     assert set(run.by_name()) == {"shop.totals", "shop.events"}
+
+
+def test_a_person_who_runs_an_ignoring_child_runs_no_parent(
+    shop: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    automation = Automation.of(shop.project, instance, upstream="ignore")
+    run = automation.run(["shop/totals"], NEXT_DAY)
+    assert run.success
+    assert run.by_name().keys() == {"shop.totals"}
