@@ -1,42 +1,34 @@
-"""The pages: what they show runs, and what they name exists."""
+"""The pages: what they show runs, or says here why not."""
 
 from __future__ import annotations
 
-import ast
 import os
-import re
 import subprocess
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import click
 import dagster as dg
 import pytest
 import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 from support import pages
-from support.pages import LINKED, PAGES, Block, Command, all_blocks
+from support.pages import PAGES, Block, Command, all_blocks
 from support.projects import ROOT
 from support.schema import invoke
 
 from dagster_sqlmesh_automation import AutomationSettings, SQLMeshAutomationComponent
-from dagster_sqlmesh_automation.automation.cli import main
 from dagster_sqlmesh_automation.config.settings import PREFIX, _variables
 
 NOT_RUN = {
     "crontab": "edits this machine's crons",
     "dagster dev": "a server: test_daemon.py and test_ui.py start one on the same definitions",
-    "dagster sensor": "asks a running deployment",
     "dg scaffold": "needs a Dagster project: test_component_project.py makes one so",
     "docker": "needs Docker: test_deploy.py starts the same services without",
-    "git": "a repository of the reader's",
     "helm": "needs a cluster",
     "kubectl": "needs a cluster",
-    "make": "make is run by people and by CI; that the targets exist is looked up",
+    "make": "run by people and by CI: test_docs_names.py looks the targets up",
     "pip": "needs an index",
-    "sqlmesh": "SQLMesh's own; that its command and options exist is looked up",
 }
 """Commands that are shown and not run, by how they begin."""
 
@@ -47,20 +39,11 @@ NOT_RUN_BLOCKS = {
 }
 """Blocks that are shown and not run, by page and language."""
 
-OTHERS = {
-    "DAGSTER_HOME",
-    "DAGSTER_POSTGRES_PASSWORD",
-    "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS",
-    "MODEL",
-    "PREPARE",
-    "REQUIREMENTS",
-    "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS",
-    "TAG",
-}
-"""Names in capitals that are no settings."""
-
 PLACES = ("/srv/analytics", "/srv/finance", "/srv/marketing")
 """Where the pages' SQLMesh projects are."""
+
+HOME = "/srv/dagster"
+"""Where the pages' Dagster instance is."""
 
 SETTINGS = {name.removeprefix(PREFIX) for name in _variables(AutomationSettings, PREFIX)}
 CONSOLE = ("console", "sh")
@@ -71,7 +54,8 @@ def here(text: str, project: Path) -> str:
     """A text of a page with its projects in the place of a copy of the example."""
     for place in PLACES:
         text = text.replace(place, str(project))
-    return text.replace("{{ context.project_root }}/../analytics", str(project))
+    text = text.replace("{{ context.project_root }}/../analytics", str(project))
+    return text.replace(HOME, str(project.parent))
 
 
 def is_listed(block: Block) -> bool:
@@ -97,7 +81,7 @@ def exported(command: Command, project: Path) -> dict[str, str]:
 def prefixes(variables: dict[str, str]) -> set[str]:
     """What the names of settings begin with, among some variables."""
     found = set()
-    for variable in variables.keys() - OTHERS:
+    for variable in variables.keys() - {"DAGSTER_HOME"}:
         setting = max((s for s in SETTINGS if variable.endswith(f"_{s}")), key=len, default=None)
         assert setting, f"{variable} is no setting"
         found.add(variable.removesuffix(setting))
@@ -125,7 +109,7 @@ def test_commands_run_and_print_what_is_shown(
                 new = exported(command, example)
                 variables |= new
                 with monkeypatch.context() as patch:
-                    assert settings_of(new, patch)
+                    assert settings_of(new, patch) or "DAGSTER_HOME" in new
             case ["sqlmesh-automation", *arguments]:
                 result = invoke(*arguments, **variables)
                 assert result.exit_code == 0, result.output
@@ -149,45 +133,6 @@ def assert_shown(command: Command, output: str) -> None:
         assert any(wanted.fullmatch(each) for each in printed), f"{line!r} is not in:\n{output}"
 
 
-def shown_commands() -> list[tuple[str, str]]:
-    """All commands of the pages, those within the text too, and where they are."""
-    blocks = [(str(b), c.text) for b in all_blocks(*CONSOLE) for c in b.commands]
-    inline = [(page.name, code) for page in LINKED for code in pages.inline_code(page)]
-    return [*blocks, *inline]
-
-
-@pytest.mark.parametrize("program", ["sqlmesh-automation", "sqlmesh"])
-def test_every_command_that_is_named_exists_with_its_options(program: str) -> None:
-    if program == "sqlmesh":
-        from sqlmesh.cli.main import cli as group
-    else:
-        group = main
-    named = [(w, c) for w, c in shown_commands() if c.startswith(f"{program} ")]
-    assert named
-    for where, text in named:
-        words = Command(text.replace("…", "x")).words[1:]
-        if words == ["x"] or "|" in text.partition("#")[0].replace(" | jq", ""):
-            continue
-        try:
-            parsed = group.make_parser(click.Context(group)).parse_args(words)
-            name, *rest = parsed[1]
-            command = group.commands[name]
-            command.make_parser(click.Context(command)).parse_args(rest)
-        except (click.UsageError, KeyError) as error:
-            pytest.fail(f"{where}: {text!r}: {error}")
-
-
-def test_every_target_of_make_that_is_named_exists() -> None:
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = {
-        found[1]
-        for _, text in shown_commands()
-        if (found := re.match(r"make ([a-z-]+)", text)) and not text.startswith("make targets")
-    }
-    assert named
-    assert named <= {*targets}
-
-
 def test_what_is_not_run_is_still_shown() -> None:
     commands = [c.text for b in all_blocks(*CONSOLE) for c in b.commands]
     assert {not_run(text) for text in commands} - {None} == {*NOT_RUN}
@@ -198,7 +143,9 @@ def test_what_is_not_run_is_still_shown() -> None:
 def test_there_is_no_block_that_nothing_runs() -> None:
     every = [b for page in PAGES for b in pages.blocks(page)]
     unknown = [f"{b} ({b.language})" for b in every if b.language not in RUN and not is_listed(b)]
-    assert not unknown, f"blocks that no test runs, and that NOT_RUN_BLOCKS does not name: {unknown}"
+    assert not unknown, (
+        f"blocks that no test runs, and that NOT_RUN_BLOCKS does not name: {unknown}"
+    )
 
 
 # Python and YAML
@@ -262,53 +209,3 @@ def assert_values(content: Any, known: Any = None) -> None:
         for each in content:
             if isinstance(each, dict):
                 assert_values(each, {key: value for item in known for key, value in item.items()})
-
-
-# What is named
-
-
-@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_and_anchors_lead_somewhere(page: Path) -> None:
-    for link in pages.links(page):
-        if re.match(r"[a-z]+:", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), f"{link} does not exist"
-        assert ROOT.resolve() in target.parents
-        if anchor:
-            assert anchor in pages.anchors(target), f"{link}: {sorted(pages.anchors(target))}"
-
-
-@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
-def test_settings_that_are_named_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    named = {*re.findall(rf"\b{PREFIX}([A-Z][A-Z_]*[A-Z])\b", text)}
-    for code in pages.inline_code(page):
-        if found := re.fullmatch(r"([A-Z][A-Z_]{3,})(=.*)?", code):
-            named.add(found[1].removeprefix(PREFIX))
-    unknown = named - SETTINGS - OTHERS - {"SOURCE"}
-    assert not unknown
-
-
-@cache
-def tests_of(file: Path) -> frozenset[str]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return frozenset(each.name for each in tree.body if isinstance(each, ast.FunctionDef))
-
-
-@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
-def test_tests_that_are_named_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for file, name in re.findall(r"\b(test_\w+\.py)(?:::(\w+))?", text):
-        assert (ROOT / "tests" / file).is_file(), file
-        assert not name or name in tests_of(ROOT / "tests" / file), f"{file}::{name}"
-
-
-def test_every_row_of_the_comparison_names_its_proof() -> None:
-    text = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
-    tables = [part for part in text.split("\n\n") if part.startswith("| | here |")]
-    assert len(tables) >= 4
-    for row in (row for table in tables for row in table.splitlines()[2:]):
-        if row.startswith("|"):
-            assert re.search(r"`tests/test_\w+\.py::test_\w+` \|$", row), row

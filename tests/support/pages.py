@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from textwrap import dedent
 
-from markdown.extensions.toc import slugify, unique
-
 from .projects import ROOT
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -126,11 +124,9 @@ def links(page: Path) -> list[str]:
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """The anchors of a page's headings, as the site makes them."""
-    found: set[str] = set()
-    for heading in _HEADING.findall(prose(page)):
-        unique(slugify(re.sub(r"[`*]", "", heading), "-"), found)
-    return frozenset(found)
+    """The anchors of a page's headings, as the site makes them; a second one alike has none."""
+    headings = (re.sub(r"[^\w\s-]", "", heading) for heading in _HEADING.findall(prose(page)))
+    return frozenset(re.sub(r"[-\s]+", "-", heading.strip().lower()) for heading in headings)
 
 
 def shape(line: str) -> re.Pattern[str]:
@@ -138,7 +134,8 @@ def shape(line: str) -> re.Pattern[str]:
     parts = re.split(r"(…|\d+|\s+)", line.strip())
     kinds = {"…": ".*"}
     pattern = "".join(
-        kinds.get(part) or (r"\d+" if part.isdigit() else r"\s+" if part.isspace() else re.escape(part))
+        kinds.get(part)
+        or (r"\d+" if part.isdigit() else r"\s+" if part.isspace() else re.escape(part))
         for part in parts
         if part
     )
