@@ -31,7 +31,7 @@ ui: install  ## Open Dagster's UI and daemon on the example (http://127.0.0.1:30
 	$(BIN)/python examples/ui.py $(DEMO)
 
 test: install  ## Run the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not campaign'
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m 'not campaign'
 
 campaign: install  ## Kill runs at random moments, fifty times and more, and compare what is left
 	$(BIN)/python -m pytest -n 2 -m campaign
