@@ -16,7 +16,7 @@ from .recorder import Progress, moment
 from .scheduler import display_name, error_message
 
 if TYPE_CHECKING:
-    from sqlmesh.core.snapshot import Snapshot
+    from sqlmesh.core.snapshot import DeployabilityIndex, Snapshot
 
     from .scheduler import RecordingScheduler
 
@@ -149,6 +149,7 @@ class RecordingConsole(SignalConsole):
         return Progress(
             name=display_name(snapshot),
             snapshot=snapshot.identifier,
+            table=_table(snapshot, self._scheduler.index),
             planned=[*inherited, *batches.get(name, ())],
             done=inherited,
             recovered=bool(inherited),
@@ -230,3 +231,10 @@ def _count(snapshot: Snapshot, interval: Interval) -> int:
     start, end = (int(each.timestamp() * 1000) for each in interval)
     with SQLMESH_LOCK:
         return len(expand_range(start, end, snapshot.node.interval_unit)) - 1
+
+
+def _table(snapshot: Snapshot, index: DeployabilityIndex) -> str | None:
+    """The physical table of a model, without quotes; a standalone audit has none."""
+    if not snapshot.is_model or snapshot.is_symbolic:
+        return None
+    return snapshot.table_name(is_deployable=index.is_deployable(snapshot)).replace('"', "")

@@ -18,7 +18,8 @@ from ..config.settings import AutomationSettings, Source
 from .fingerprint import deployed_fingerprint
 from .lease import Wait, database_lease
 from .manifest import Manifest, manifest_path, prepare, read, write
-from .project import duckdb_files, load_manifest, manifest_of, open_context
+from .model_facts import manifest_of
+from .project import duckdb_files, load_manifest, open_context
 
 _LEASE_SECONDS = 1.0
 

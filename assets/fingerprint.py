@@ -95,6 +95,7 @@ def _settings_digest(settings: AutomationSettings) -> hashlib._Hash:
     for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):
         digest.update(f"{package}={version(package)}\0".encode())
     digest.update(f"{project}\0{settings.gateway}\0{settings.environment}\0".encode())
+    digest.update(f"{settings.description_sql_characters}\0".encode())
     return digest
 
 

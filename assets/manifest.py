@@ -20,7 +20,7 @@ from typing import Any
 from ..config.settings import AutomationSettings
 from .fingerprint import project_fingerprint
 
-FORMAT = 3
+FORMAT = 4
 """Version of the file's layout. A file with another one is rebuilt."""
 
 LEASED_ENGINES = frozenset({"duckdb", "postgres", "gcp_postgres", "mysql"})
@@ -48,6 +48,21 @@ class ManifestAudit:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestColumn:
+    """One column of a model.
+
+    Attributes:
+        type: In the model's SQL dialect; ``UNKNOWN`` where SQLMesh cannot tell.
+        reads: The columns that it is made from, each with the ``fqn`` of its model.
+    """
+
+    name: str
+    type: str
+    description: str | None
+    reads: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestModel:
     """One SQLMesh model, or a table outside the project that models read.
 
@@ -65,6 +80,14 @@ class ManifestModel:
         code_version: SQLMesh's hash of what determines the model's data.
         metadata_hash: SQLMesh's hash of what does not, such as its cron and its audits.
         path: Source file, relative to the project.
+        line: Where in that file it begins, from 1.
+        relation: The view or table that people read in the environment, with its catalog.
+        columns: Its columns, where SQLMesh knows them.
+        columns_hash: Digest of all that they and the query are made from.
+        sql: The rendered query, cut where it is long.
+        grains: Columns or expressions that tell its rows apart.
+        references: Columns or expressions by which others join it.
+        ends: Whether SQLMesh evaluates nothing after some date.
     """
 
     fqn: str
@@ -86,6 +109,14 @@ class ManifestModel:
     metadata_hash: str | None
     path: str | None
     audits: tuple[ManifestAudit, ...]
+    line: int = 1
+    relation: str = ""
+    columns: tuple[ManifestColumn, ...] = ()
+    columns_hash: str = ""
+    sql: str | None = None
+    grains: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    ends: bool = False
 
     @property
     def is_external(self) -> bool:
@@ -156,7 +187,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """The file's content."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, separators=(",", ":"))
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        for model in content["models"]:
+            # Most of the file; without their names they take half the space.
+            model["columns"] = [tuple(column.values()) for column in model["columns"]]
+        return json.dumps(content, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -186,9 +221,14 @@ class Manifest:
 
 
 def _model(**fields: Any) -> ManifestModel:
-    lists = {name: tuple(fields[name]) for name in ("depends_on", "tags", "signals")}
+    names = ("depends_on", "tags", "signals", "grains", "references")
+    lists = {name: tuple(fields[name]) for name in names}
+    columns = tuple(
+        ManifestColumn(name, type_, description, tuple((fqn, column) for fqn, column in reads))
+        for name, type_, description, reads in fields["columns"]
+    )
     audits = tuple(ManifestAudit(**audit) for audit in fields["audits"])
-    return ManifestModel(**{**fields, **lists, "audits": audits})
+    return ManifestModel(**{**fields, **lists, "audits": audits, "columns": columns})
 
 
 def manifest_path(settings: AutomationSettings) -> Path:
@@ -232,6 +272,15 @@ def read(path: Path) -> Manifest | None:
     except (OSError, ValueError) as error:
         logger.warning("The manifest %s cannot be used and is built anew: %s", path, error)
         return None
+
+
+def remembered(path: Path) -> Mapping[str, ManifestModel]:
+    """The models of the file by :attr:`ManifestModel.columns_hash`; none where it is of no use."""
+    try:
+        found = Manifest.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # :func:`read` has told
+    return {model.columns_hash: model for model in found.models if model.columns_hash}
 
 
 def write(settings: AutomationSettings, manifest: Manifest) -> None:

@@ -72,6 +72,7 @@ class Outcome:
         error: SQLMesh's message, where the model failed.
         sql: The rendered query of the batch that failed.
         snapshot: Identifier of the SQLMesh snapshot.
+        table: The physical table that was written, where there is one.
         plan: Id of the plan that the environment was at.
         evaluated_at: When the last batch was recorded, by the clock of the process that executed;
             aware, and never before what SQLMesh itself has written down for it.
@@ -96,6 +97,7 @@ class Outcome:
     error: str | None = None
     sql: str | None = None
     snapshot: str | None = None
+    table: str | None = None
     plan: str | None = None
     evaluated_at: datetime | None = None
     next_interval: datetime | None = None

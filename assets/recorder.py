@@ -35,6 +35,7 @@ class Progress:
 
     name: str
     snapshot: str
+    table: str | None = None
     planned: Sequence[Interval] = ()
     done: list[Interval] = field(default_factory=list)
     interval_count: int = 0
@@ -267,6 +268,7 @@ class Recorder:
                 error=entry.error,
                 sql=entry.sql,
                 snapshot=entry.snapshot,
+                table=entry.table,
                 plan=self.plan,
                 evaluated_at=datetime.now(UTC) if entry.done else None,
                 next_interval=entry.next_interval,

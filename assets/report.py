@@ -75,8 +75,15 @@ def outcome_metadata(outcome: Outcome) -> dict[str, Any]:
         "sqlmesh/batches": outcome.batches,
         "sqlmesh/duration_ms": outcome.duration_ms,
     }
+    if outcome.interval_count:
+        metadata["sqlmesh/interval_count"] = outcome.interval_count
+    if outcome.audits:
+        metadata["sqlmesh/audits"] = len(outcome.audits)
+        metadata["sqlmesh/audits_failed"] = sum(not audit.passed for audit in outcome.audits)
     if outcome.snapshot:
         metadata["sqlmesh/snapshot"] = outcome.snapshot
+    if outcome.table:
+        metadata["sqlmesh/table"] = outcome.table
     if outcome.plan:
         metadata[PLAN] = outcome.plan
     if outcome.evaluated_at:

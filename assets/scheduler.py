@@ -14,9 +14,9 @@ from sqlmesh.core.snapshot import DeployabilityIndex
 from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
 
 from .failures import is_unreachable
+from .model_facts import audit_args
 from .naming import check_name
 from .outcome import AuditOutcome, Interval
-from .project import audit_args
 from .recorder import Recorder, moment
 from .server_lease import ModelLease
 

@@ -12,7 +12,9 @@ import dagster as dg
 from ..config.errors import DuplicateAssetKey
 from ..config.keys import external_key
 from ..config.settings import AutomationSettings
+from .freshness import freshness_of
 from .manifest import Manifest, ManifestModel, ManifestStandaloneAudit
+from .metadata import asset_metadata
 from .naming import identifier, key_part, op_name
 from .policy import Policy
 from .translator import SQLMeshTranslator
@@ -257,12 +259,19 @@ def _asset(
     translator, manifest = blueprint.translator, blueprint.manifest
     default = conditions(model) if conditions is not None else None
     policy = blueprint.policies.get(model.fqn)
+    freshness = freshness_of(model, policy, blueprint.settings) if policy is not None else None
     deps = (blueprint.prefixed.get(key, key) for key in translator.get_deps(model, manifest))
     spec = dg.AssetSpec(
         key=blueprint.index.keys[model.fqn],
         deps=list(dict.fromkeys(deps)),
         description=translator.get_description(model),
-        metadata=translator.get_metadata(model),
+        metadata={
+            **asset_metadata(model, blueprint.index.keys, blueprint.settings.project),
+            **({"sqlmesh/schedule": str(policy.schedule)} if policy and policy.schedule else {}),
+            **({"sqlmesh/freshness": freshness.reason} if freshness else {}),
+            **translator.get_metadata(model),
+        },
+        freshness_policy=freshness.policy if freshness else None,
         # Without this, a step that yields nothing would record a materialization by itself.
         skippable=model.is_executed,
         group_name=(policy.group if policy else None) or translator.get_group_name(model),

@@ -56,22 +56,28 @@ class SQLMeshTranslator:
         return {"sqlmesh", manifest.engine, "python" if model.source == "python" else "sql"}
 
     def get_description(self, model: ManifestModel) -> str | None:
-        """The model's description."""
-        return model.description
+        """The model's description, and its rendered query below."""
+        query = f"```sql\n{model.sql}\n```" if model.sql else None
+        return "\n\n".join(filter(None, (model.description, query))) or None
 
     def get_metadata(self, model: ManifestModel) -> Mapping[str, Any]:
         """What SQLMesh knows of the model and a person asks for."""
         metadata: dict[str, Any] = {
             "sqlmesh/model": model.name,
             "sqlmesh/kind": model.kind,
-            "dagster/table_name": ".".join(
-                part for part in (model.catalog, model.schema, model.table) if part
-            ),
+            "dagster/table_name": model.relation,
         }
         if model.is_executed:
             metadata["sqlmesh/cron"] = " ".join(filter(None, (model.cron, model.cron_tz)))
         if model.signals:
             metadata["sqlmesh/signals"] = ", ".join(model.signals)
+        for name in ("grains", "references"):
+            if expressions := getattr(model, name):
+                metadata[f"sqlmesh/{name}"] = ", ".join(expressions)
+        if any(naming.tag_key(tag) != tag for tag in model.tags):
+            metadata["sqlmesh/tags"] = ", ".join(model.tags)
+        if model.owner and naming.owner(model.owner) != model.owner:
+            metadata["sqlmesh/owner"] = model.owner
         if model.path:
             metadata["sqlmesh/path"] = model.path
         return metadata

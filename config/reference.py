@@ -42,6 +42,9 @@ EXAMPLES: Mapping[str, str] = {
     "name": "finance",
     "asset_key_prefix": "finance/dev",
     "external_asset_key": "raw/{schema}/{name}",
+    "freshness": "false",
+    "freshness_grace_seconds": "7200",
+    "description_sql_characters": "0",
     "keep_evaluations_days": "7",
     "config": "/etc/sqlmesh-automation.yaml",
 }

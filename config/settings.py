@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -23,6 +22,7 @@ from .cron import check_zone
 from .errors import SettingsError
 from .keys import ExternalKey
 from .problems import explain, holds
+from .reading import read_yaml
 from .rules import CronText, ModelRule, RetrySettings, ScheduleText, Upstream
 
 PREFIX = "SQLMESH_AUTOMATION_"
@@ -177,6 +177,29 @@ class AutomationSettings(BaseSettings):
             "keys; without it, such tables are assets of their own."
         ),
     )
+    freshness: bool = Field(
+        default=True,
+        description=(
+            "Whether models have a freshness policy, so that Dagster's catalog shows which are "
+            "late. Dagster evaluates it where its `dagster.yaml` says `freshness: {enabled: true}`."
+        ),
+    )
+    freshness_grace_seconds: int = Field(
+        default=3600,
+        ge=60,
+        description=(
+            "How long after its schedule a model may be materialized before it is late, in "
+            "seconds; at most until the schedule fires again."
+        ),
+    )
+    description_sql_characters: int = Field(
+        default=5000,
+        ge=0,
+        description=(
+            "How much of a model's rendered SQL stands in its asset's description, in characters; "
+            "0 for none of it."
+        ),
+    )
     keep_evaluations_days: int = Field(
         default=30,
         ge=1,
@@ -233,7 +256,7 @@ class AutomationSettings(BaseSettings):
             return init_settings, env_settings
         prefix = getattr(env_settings, "env_prefix", PREFIX)
         known = set(settings_cls.model_fields) - {"config"}
-        content = _read_yaml(Path(path), prefix, known)
+        content = read_yaml(Path(path), prefix, known)
         return init_settings, env_settings, InitSettingsSource(settings_cls, content)
 
     @field_validator("project", "manifest", "config")
@@ -264,23 +287,6 @@ class AutomationSettings(BaseSettings):
         """Name of this environment within Dagster definitions, as in ``sqlmesh_prod_…``."""
         parts = ("sqlmesh", self.name, self.environment)
         return "_".join(part for part in parts if part)
-
-
-def _read_yaml(path: Path, prefix: str, known: set[str]) -> dict[str, Any]:
-    """The settings in the file that ``CONFIG`` names."""
-    variable = f"{prefix}CONFIG={path}"
-    if not path.is_file():
-        raise SettingsError([f"{variable}: there is no such file"])
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError([f"{variable} is not YAML: {error}"]) from error
-    if not isinstance(content, dict):
-        raise SettingsError([f"{variable} is not a mapping of settings to values: {content!r}"])
-    for key in content:
-        if key not in known:
-            raise SettingsError.unknown(str(key), f"in {path}", known)
-    return content
 
 
 def _variables(settings: type[BaseSettings], prefix: str) -> set[str]:

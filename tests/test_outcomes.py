@@ -72,6 +72,7 @@ def test_models_that_were_executed_are_materialized_once_with_their_metadata_and
     assert isinstance(metadata.pop("sqlmesh/duration_ms"), int)
     assert metadata.pop("sqlmesh/snapshot")
     assert metadata.pop("sqlmesh/plan")
+    assert metadata.pop("sqlmesh/table").startswith("jaffle_shop.sqlmesh__sales.sales__orders__")
     assert isinstance(metadata.pop("sqlmesh/evaluated_at"), float)
     # DuckDB tells neither rows nor bytes.
     assert metadata == {
@@ -79,6 +80,9 @@ def test_models_that_were_executed_are_materialized_once_with_their_metadata_and
         "sqlmesh/model": "sales.orders",
         "sqlmesh/intervals": [[day(14), day(15)]],
         "sqlmesh/batches": 1,
+        "sqlmesh/interval_count": 24,
+        "sqlmesh/audits": 2,
+        "sqlmesh/audits_failed": 0,
     }
     passed = check(run, "sales/orders", NOT_NEGATIVE).metadata
     assert passed["sqlmesh/failing_rows"].value == 0
