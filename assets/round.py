@@ -15,6 +15,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES, DagsterRun
 from ..config.errors import LedgerBroken
 from ..config.settings import AutomationSettings
 from .ledger import Ledger, has_step_workers
+from .metrics import ExecutionMetrics
 from .outcome import Interval, Legacy, Outcome
 from .report import report_runless
 from .specs import AssetIndex
@@ -80,6 +81,7 @@ class RoundThread:
         self._admitted = False
         self._broken: LedgerBroken | None = None
         self._looked = 0.0
+        self._metrics = ExecutionMetrics(settings)
         name = f"sqlmesh-{run.run_id[:8]}"
         self._thread = threading.Thread(target=self._execute, name=name)
         self._pulse = threading.Thread(target=self._beat, name=f"{name}-pulse", daemon=True)
@@ -148,6 +150,7 @@ class RoundThread:
                 self._ledger.ended(
                     self.number, None if error is None else str(error) or repr(error)
                 )
+            self._safely(lambda: self._metrics.ended(error))
 
     def _admit(self) -> Legacy | None:
         """Called once it has the lease: all that a process before it recorded is in the ledger.
@@ -160,6 +163,7 @@ class RoundThread:
         if current.ended:
             return None
         self._admitted = True
+        self._metrics.admitted()
         left = len(set(self._selected) - current.outcomes.keys())
         self._ledger.started(self.number, left, self._left_out())
         if self._observer is not None:
@@ -206,6 +210,7 @@ class RoundThread:
                 self._broken.__cause__ = error
             self._cancelled.set()
             return
+        self._metrics.finished(outcome)
         if self._observer is not None:
             self._observer.finished(outcome)
 

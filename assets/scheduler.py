@@ -91,7 +91,9 @@ class RecordingScheduler(Scheduler):
             names = {snapshot.name for snapshot in missing}
             if names <= held:
                 return missing
-            self.lease.hold({_table(snapshot): display_name(snapshot) for snapshot in missing})
+            self.lease.hold(
+                {table_identity(snapshot): display_name(snapshot) for snapshot in missing}
+            )
             held = names
             # Whoever had any of it before may have evaluated it.
             for snapshot in self.snapshots.values():
@@ -192,7 +194,7 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
     evaluator.audit = audit  # type: ignore[method-assign, assignment]
 
 
-def _table(snapshot: Snapshot) -> str:
+def table_identity(snapshot: Snapshot) -> str:
     """What identifies the table that evaluating a model writes; environments may share it."""
     return f"{snapshot.name} {snapshot.version}"
 

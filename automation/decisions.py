@@ -10,6 +10,9 @@ from zoneinfo import ZoneInfo
 from .facts import Due, Facts, Limits, Node, spoken, spoken_intervals
 from .retries import retry
 
+REASONS = ("schedule", "in_progress", "upstream", "retry", "lookback", "limits")
+"""Attributes of a decision that hold a model, in the order in which they are told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -50,16 +53,14 @@ class Decision:
         return self.due is not None and bool(self.due.intervals)
 
     @property
+    def held_by(self) -> str:
+        """The first of :data:`REASONS` that holds a due model; empty where it is requested."""
+        return next((reason for reason in REASONS if getattr(self, reason)), "")
+
+    @property
     def held(self) -> str:
         """Why a due model is not requested; empty where it is."""
-        return (
-            self.schedule
-            or self.in_progress
-            or self.upstream
-            or self.retry
-            or self.lookback
-            or self.limits
-        )
+        return str(getattr(self, self.held_by)) if self.held_by else ""
 
     @property
     def lookback(self) -> str:

@@ -18,6 +18,7 @@ from ..config.settings import AutomationSettings
 from .conditions import sqlmesh_due
 from .drift import drift_checks
 from .janitor import janitor
+from .jobs import plan_preview_job, restate_job
 from .planner import Planner
 from .sensor import SqlmeshAutomationSensor
 
@@ -81,6 +82,7 @@ class Location:
         )
         self.sensor = SqlmeshAutomationSensor(settings, self.planner, self.manifest.gateway)
         janitor_job, janitor_schedule = janitor(settings)
+        jobs = [janitor_job, restate_job(settings), plan_preview_job(settings)]
         self.definitions = dg.Definitions(
             assets=assets,
             asset_checks=[drift_checks(settings, self.manifest, self.index)],
@@ -88,7 +90,7 @@ class Location:
                 execution_key(settings): shared_execution_resource(settings, self.index, observer)
             },
             sensors=[self.sensor],
-            jobs=[janitor_job],
+            jobs=jobs,
             schedules=[janitor_schedule],
             executor=executor,
         )

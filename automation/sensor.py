@@ -29,6 +29,7 @@ from .drift import CHECK
 from .housekeeping import Housekeeping
 from .planner import Planner
 from .recovery import end_dead_runs
+from .tick_metrics import TickMetrics
 from .tick_plan import TickPlan
 
 MODELS_TAG = "sqlmesh/models"
@@ -88,6 +89,12 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         Raises:
             AutomationError: The facts cannot be read; Dagster shows the tick as failed.
         """
+        with TickMetrics(self._settings) as measured:
+            return self._tick(context, measured)
+
+    def _tick(
+        self, context: dg.SensorEvaluationContext, measured: TickMetrics
+    ) -> SensorExecutionData:
         for line in end_dead_runs(context.instance):
             context.log.warning(line)
         self._housekeeping.tidy(context.instance, datetime.now(UTC))
@@ -98,6 +105,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         except DatabaseLocked as error:
             context.log.info(str(error))
             return _result(context, skip_message=str(error))
+        measured.planned(plan)
         for line in plan.lines():
             context.log.info(line)
         for line in self._planner.recover(context.instance):

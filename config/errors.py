@@ -161,6 +161,17 @@ class NotASQLMeshAsset(ConfigurationError):
         )
 
 
+class NothingRestated(ConfigurationError):
+    """A restatement selects nothing that the environment has evaluated."""
+
+    def __init__(self, models: Sequence[str], start: str, end: str | None) -> None:
+        super().__init__(
+            f"Nothing to restate: {', '.join(models)} from {start} to {end or 'now'} selects no "
+            "interval that the environment has. Give models that are deployed, by name, pattern or "
+            "tag:…, whose data begin before the end."
+        )
+
+
 class ScaffoldingRefused(ConfigurationError):
     """The component cannot be scaffolded as asked."""
 

@@ -1,0 +1,122 @@
+"""Jobs that people launch: restatements, and what a plan would change."""
+
+# Without postponed annotations: Dagster takes an op's Config from the annotation itself.
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from ..assets.lease import Wait
+from ..assets.plans import PlannedModel, markdown, preview, restate, spoken_ranges
+from ..assets.specs import ENVIRONMENT_TAG
+from ..config.settings import AutomationSettings
+
+
+class RestateConfig(dg.Config):
+    """What is evaluated again."""
+
+    models: list[str] = Field(
+        min_length=1,
+        description=(
+            "Models, as `sqlmesh plan --restate-model` takes them: names, patterns such as "
+            "`sales.*`, or `tag:finance`. What reads them is restated too."
+        ),
+    )
+    start: str = Field(
+        description="Start of the data to evaluate again, such as `2026-11-01` or `3 days ago`."
+    )
+    end: str | None = Field(
+        default=None, description="End of the data, such as `2026-11-03`; UTC. Now where not given."
+    )
+    dry_run: bool = Field(
+        default=True,
+        description="Only tell which models and intervals would be evaluated again.",
+    )
+
+
+def restate_job(settings: AutomationSettings) -> dg.JobDefinition:
+    """The job ``sqlmesh_<environment>_restate``.
+
+    It waits for runs that evaluate the same models. What it evaluates is reported by the next tick
+    as every evaluation outside of a model's own step, once.
+
+    Args:
+        settings: The SQLMesh environment.
+    """
+    name = f"{settings.id}_restate"
+
+    @dg.op(name=f"{name}_models")
+    def restate_models(context, config: RestateConfig):  # type: ignore[no-untyped-def]
+        found = restate(
+            settings,
+            config.models,
+            config.start,
+            config.end,
+            wait=_wait(settings, context),
+            run_id=context.run_id,
+            dry_run=config.dry_run,
+            say=context.log.info,
+        )
+        _tell(context, found)
+        if config.dry_run:
+            context.log.info("Nothing was evaluated: launch it with dry_run: false to restate them")
+        else:
+            context.log.info("Done. The next tick reports these models as materialized")
+
+    @dg.job(
+        name=name,
+        description=(
+            "Evaluates intervals of models again, and of what reads them; at first only tells "
+            "which. The project's files play no part: what is deployed is evaluated."
+        ),
+        tags={f"{ENVIRONMENT_TAG}_restate": settings.environment},
+        executor_def=dg.in_process_executor,
+    )
+    def job() -> None:
+        restate_models()
+
+    return job
+
+
+def plan_preview_job(settings: AutomationSettings) -> dg.JobDefinition:
+    """The job ``sqlmesh_<environment>_plan_preview``, which applies nothing.
+
+    Args:
+        settings: The SQLMesh environment.
+    """
+    name = f"{settings.id}_plan_preview"
+
+    @dg.op(name=f"{name}_report")
+    def report(context):  # type: ignore[no-untyped-def]
+        found = preview(settings, _wait(settings, context), f"run {context.run_id}")
+        _tell(context, found)
+        if not found:
+            context.log.info("The environment has what the project's files say: nothing to plan")
+        else:
+            context.log.info(
+                f"To apply it: sqlmesh -p {settings.project} plan {settings.environment}"
+            )
+
+    @dg.job(
+        name=name,
+        description="Tells what a plan of the project's files would change, and applies nothing.",
+        tags={f"{ENVIRONMENT_TAG}_plan_preview": settings.environment},
+        executor_def=dg.in_process_executor,
+    )
+    def job() -> None:
+        report()
+
+    return job
+
+
+def _wait(settings: AutomationSettings, context: Any) -> Wait:
+    return Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
+
+
+def _tell(context: Any, models: list[PlannedModel]) -> None:
+    for model in models:
+        context.log.info(f"{model.name}: {model.change}; {spoken_ranges(model.intervals)}")
+    context.add_output_metadata(
+        {"models": len(models), "report": dg.MetadataValue.md(markdown(models))}
+    )
