@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,14 @@ def asset_metadata(
     if lineage:
         metadata["dagster/column_lineage"] = dg.TableColumnLineage(deps_by_column=lineage)
     if model.path is not None:
-        metadata["dagster/code_references"] = dg.CodeReferencesMetadataValue(
-            code_references=[
-                dg.LocalFileCodeReference(
-                    file_path=str(project / model.path), line_number=model.line
-                )
-            ]
-        )
+        metadata["dagster/code_references"] = _code_reference(project / model.path, model.line)
     return metadata
+
+
+def _code_reference(file: Path, line: int) -> dg.CodeReferencesMetadataValue:
+    with warnings.catch_warnings():
+        # Not the user's to act on, and it would be there with every load.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.CodeReferencesMetadataValue(
+            code_references=[dg.LocalFileCodeReference(file_path=str(file), line_number=line)]
+        )

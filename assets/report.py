@@ -19,6 +19,7 @@ EVALUATED_AT = "sqlmesh/evaluated_at"
 PLAN = "sqlmesh/plan"
 """Metadata of a materialization: the plan that the environment was at."""
 
+_LINEAGE = "dagster/column_lineage"
 _LONGEST_SQL = 10_000
 _RUN_ID = "sqlmesh/run_id"
 
@@ -40,9 +41,11 @@ def report(
     checks = frozenset(check.name for check in context.selected_asset_check_keys)
     metadata = outcome_metadata(outcome)
     if outcome.status is OutcomeStatus.EXECUTED:
+        lineage = context.assets_def.metadata_by_key.get(key, {}).get(_LINEAGE)
         yield dg.MaterializeResult(
             asset_key=key,
-            metadata=metadata,
+            # The UI draws it from the last materialization, not from the definition.
+            metadata={**metadata, **({_LINEAGE: lineage} if lineage is not None else {})},
             data_version=dg.DataVersion(_data_version(outcome, context.run_id)),
             check_results=list(_checks(key, outcome.audits, checks)),
         )

@@ -74,6 +74,7 @@ def test_models_that_were_executed_are_materialized_once_with_their_metadata_and
     assert metadata.pop("sqlmesh/plan")
     assert metadata.pop("sqlmesh/table").startswith("jaffle_shop.sqlmesh__sales.sales__orders__")
     assert isinstance(metadata.pop("sqlmesh/evaluated_at"), float)
+    assert "order_total" in metadata.pop("dagster/column_lineage").deps_by_column
     # DuckDB tells neither rows nor bytes.
     assert metadata == {
         "sqlmesh/outcome": "executed",

@@ -170,16 +170,3 @@ def test_the_asset_page_shows_columns_with_types_and_descriptions(stage: Stage) 
     stage.browser.sees("When the order was placed, in UTC.")
     stage.browser.sees("DECIMAL(12, 2)")
     stage.browser.picture("columns")
-
-
-def test_the_lineage_of_a_column_leads_to_the_columns_that_it_is_made_from(stage: Stage) -> None:
-    stage.browser.open("/assets/sales/daily_revenue?view=lineage&column=gross_margin")
-    stage.browser.sees("items_cost")
-    stage.browser.picture("column-lineage")
-
-
-def test_numbers_of_materializations_are_plotted(stage: Stage) -> None:
-    stage.browser.open("/assets/sales/orders?view=plots")
-    stage.browser.sees("sqlmesh/duration_ms")
-    stage.browser.sees("sqlmesh/interval_count")
-    stage.browser.picture("plots")
