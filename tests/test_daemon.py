@@ -31,7 +31,7 @@ from support.outcome_helpers import intervals
 
 from dagster_sqlmesh_automation.assets.lease import Wait, database_lease
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("daemon")]
+pytestmark = pytest.mark.slow
 
 HELD = "only its lookback is ready: signal raw_loads_complete holds it"
 FED_BY_THE_LOADER = {"sales/daily_revenue", "sales/revenue_by_store", "sales/weekly_summary"}

@@ -37,8 +37,6 @@ from support.postgres import Database
 from dagster_sqlmesh_automation import AutomationSettings
 from dagster_sqlmesh_automation.assets.specs import ENVIRONMENT_TAG
 
-pytestmark = pytest.mark.xdist_group("deploy")
-
 MODULE = "dagster_sqlmesh_automation.definitions"
 SENSOR = "sqlmesh_prod_automation"
 DAGSTER_SERVICES = ("code-server", "daemon", "webserver")

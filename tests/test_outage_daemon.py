@@ -11,7 +11,7 @@ import pytest
 from support.deployment import Deployment, LiveRun
 from support.warehouse import Warehouse, warehouse
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("outage")]
+pytestmark = pytest.mark.slow
 
 MODELS = frozenset(f"shop/{name}" for name in ("events", "customers", "totals", "best"))
 

@@ -22,7 +22,7 @@ pytest.importorskip("playwright", reason="the browser is driven by Playwright")
 from playwright.sync_api import expect
 from support.browser import PATIENCE_MS, Browser, browser_on, chromium
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ui")]
+pytestmark = pytest.mark.slow
 
 SENSOR_PAGE = f"/locations/__repository__@{MODULE}/sensors/{SENSOR}"
 ONE_AT_A_TIME = """
