@@ -44,7 +44,7 @@ def report(
         lineage = context.assets_def.metadata_by_key.get(key, {}).get(_LINEAGE)
         yield dg.MaterializeResult(
             asset_key=key,
-            # The UI draws it from the last materialization, not from the definition.
+            # Dagster takes it from the last materialization, not from the definition.
             metadata={**metadata, **({_LINEAGE: lineage} if lineage is not None else {})},
             data_version=dg.DataVersion(_data_version(outcome, context.run_id)),
             check_results=list(_checks(key, outcome.audits, checks)),

@@ -169,4 +169,7 @@ def test_the_asset_page_shows_columns_with_types_and_descriptions(stage: Stage) 
     stage.browser.sees("ordered_at", exact=True)
     stage.browser.sees("When the order was placed, in UTC.")
     stage.browser.sees("DECIMAL(12, 2)")
+    # The freshness daemon has looked at the model's policy.
+    stage.browser.sees("Passing")
+    stage.browser.sees("Open orders.sql in editor")
     stage.browser.picture("columns")
