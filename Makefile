@@ -10,7 +10,7 @@ export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS = true
 # What Material for MkDocs prints about its own future.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help install demo ui test campaign test-floors check format docs docs-settings bench clean
+.PHONY: help install demo ui test campaign test-floors check format docs docs-settings bench bench-full bench-peer clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,9 +61,16 @@ format: install  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## Measure definitions and ticks at 1000 models, and steps in processes of their own
-	$(BIN)/python benchmarks/load_and_tick.py
-	$(BIN)/python benchmarks/followers.py
+bench: install bench-peer  ## Measure against SQLMesh, Dagster and dg-sqlmesh, a quarter of an hour
+	$(BIN)/python benchmarks/bench.py
+
+bench-full: install bench-peer  ## The same with all sizes up to 5000 models, some hours
+	$(BIN)/python benchmarks/bench.py --full
+
+bench-peer: install  ## Make the environment of dg-sqlmesh, with our versions of Dagster and SQLMesh
+	test -x .venv-peer/bin/python || $(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip install --quiet --upgrade pip
+	.venv-peer/bin/python -m pip install --quiet dg-sqlmesh==1.10.1 $$($(BIN)/python -m pip freeze | grep -E '^(dagster|sqlmesh)==')
 
 clean:  ## Remove the demo and caches, keep the virtual environment
 	rm -rf $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -103,21 +104,26 @@ class SharedExecution:
         """
         if self._thread is None:
             return
-        alone = not has_step_workers(self.instance, self.run.run_id)
-        if alone:
+        if self._alone:
             self._thread.cancel()
         self._thread.join()
-        if alone:
+        if self._alone:
             for outcome in self.ledger.outcomes().values():
                 if outcome.model in self._selected.models and outcome.model not in self._taken:
                     key = self.index.keys.get(outcome.model)
                     if key is not None:
                         report_runless(self.instance, key, outcome, self.run.run_id)
 
+    @cached_property
+    def _alone(self) -> bool:
+        """Whether all steps of the run are in this process, so that no other one records."""
+        return not has_step_workers(self.instance, self.run.run_id)
+
     def _wait(self, model: str, after: int) -> Outcome | RoundOver:
         pause = _FIRST_POLL_SECONDS
         while True:
-            if self._thread is None or not self._thread.executing:
+            # Where it has the lease, or nobody else is there, it knows all that is recorded.
+            if self._thread is None or not (self._thread.executing or self._alone):
                 self.ledger.refresh()
             found = self.ledger.find(model, after)
             if found is not None:

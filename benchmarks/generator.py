@@ -6,8 +6,9 @@ Used by the benchmarks and by the tests that compare the layer with SQLMesh itse
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -47,8 +48,11 @@ def generate_project(
     kinds: Sequence[str] = KINDS,
     start: str = "2026-10-01",
     extras: Collection[str] = EXTRAS,
+    trivial: bool = False,
+    seconds: float = 0,
+    connection: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Writes a SQLMesh project on DuckDB.
+    """Writes a SQLMesh project.
 
     Args:
         folder: Made where it does not exist.
@@ -58,6 +62,9 @@ def generate_project(
         kinds: Drawn from.
         start: First day of all models.
         extras: What some models get, of :data:`EXTRAS`.
+        trivial: One row in each root instead of 960, on any database.
+        seconds: How long each model works; where it is not 0 they are Python models, of kind FULL.
+        connection: SQLMesh's; a DuckDB file in the folder where there is none.
 
     Returns:
         The models' names, in topological order.
@@ -66,22 +73,13 @@ def generate_project(
     (folder / "models").mkdir(parents=True, exist_ok=True)
     (folder / "signals").mkdir(exist_ok=True)
     (folder / "signals" / "__init__.py").write_text(_SIGNALS)
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump(
-            {
-                **_CONFIG,
-                "gateways": {
-                    "main": {
-                        "connection": {
-                            "type": "duckdb",
-                            "database": str(folder / "warehouse.duckdb"),
-                        }
-                    }
-                },
-                "model_defaults": {"dialect": "duckdb", "start": start},
-            }
-        )
-    )
+    connection = connection or {"type": "duckdb", "database": str(folder / "warehouse.duckdb")}
+    configuration = {
+        **_CONFIG,
+        "gateways": {"main": {"connection": dict(connection)}},
+        "model_defaults": {"dialect": "duckdb", "start": start},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(configuration))
     width = max(2, int(models**0.5))
     names: list[str] = []
     for number in range(models):
@@ -91,8 +89,12 @@ def generate_project(
         kind = draw.choice(kinds)
         cron, zone = draw.choice(crons)
         extra = _extra(draw, extras)
-        text = _model(name, kind, cron, zone, extra, parents, start)
-        (folder / "models" / f"model_{number}.sql").write_text(text)
+        file = folder / "models" / f"model_{number}"
+        if seconds:
+            file.with_suffix(".py").write_text(_sleeper(name, cron, parents, seconds))
+        else:
+            text = _model(name, kind, cron, zone, extra, parents, start, trivial)
+            file.with_suffix(".sql").write_text(text)
         names.append(name)
     return names
 
@@ -116,6 +118,7 @@ def _model(
     extra: Sequence[str],
     parents: Sequence[str],
     start: str,
+    trivial: bool,
 ) -> str:
     kinds = {
         "INCREMENTAL_BY_TIME_RANGE": "INCREMENTAL_BY_TIME_RANGE (time_column ds)",
@@ -127,7 +130,9 @@ def _model(
     properties.extend(extra)
     window = "WHERE ds BETWEEN @start_ts AND @end_ts" if kind == "INCREMENTAL_BY_TIME_RANGE" else ""
     source = "\n  UNION\n  ".join(f"SELECT id, ds FROM {parent}" for parent in parents)
-    if not parents:
+    if not parents and trivial:
+        source = f"SELECT 1 AS id, TIMESTAMP '{start}' AS ds"
+    elif not parents:
         hour = f"TIMESTAMP '{start}' + INTERVAL 1 HOUR * i"
         source = f"SELECT i AS id, {hour} AS ds FROM RANGE(960) AS t(i)"
     body = ",\n  ".join(properties)
@@ -135,3 +140,26 @@ def _model(
         f"MODEL (\n  {body}\n);\n\n"
         f"SELECT id::INT AS id, ds::TIMESTAMP AS ds\nFROM (\n  {source}\n) AS source\n{window}\n"
     )
+
+
+def _sleeper(name: str, cron: str, parents: Sequence[str], seconds: float) -> str:
+    return f'''"""Works for a while."""
+
+import time
+
+import pandas as pd
+
+from sqlmesh import model
+
+
+@model(
+    {name!r},
+    kind="FULL",
+    cron={cron!r},
+    columns={{"id": "int"}},
+    depends_on={sorted(parents)!r},
+)
+def entrypoint(context, start, end, execution_time, **kwargs):
+    time.sleep({seconds})
+    return pd.DataFrame({{"id": [1]}})
+'''

@@ -181,7 +181,8 @@ class AutomationSettings(BaseSettings):
         default=True,
         description=(
             "Whether models have a freshness policy, so that Dagster's catalog shows which are "
-            "late. Dagster evaluates it unless its `dagster.yaml` has `freshness: {enabled: false}`"
+            "late. Dagster evaluates it unless its `dagster.yaml` has "
+            "`freshness: {enabled: false}`."
         ),
     )
     freshness_grace_seconds: int = Field(

@@ -60,9 +60,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tupl
     ("runs", "selection"),
     [
         *((2, selection) for selection in SELECTIONS),
-        (5, "overlapping models"),
-        pytest.param(5, "the same models", marks=pytest.mark.campaign),
-        pytest.param(5, "disjoint models", marks=pytest.mark.campaign),
+        *(pytest.param(5, each, marks=pytest.mark.campaign) for each in SELECTIONS),
     ],
 )
 @pytest.mark.parametrize("engine", ["DuckDB", "PostgreSQL"])

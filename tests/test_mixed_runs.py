@@ -89,7 +89,9 @@ def test_what_an_asset_fails_to_make_is_not_read(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["multiprocess_2", "subprocess"])
+@pytest.mark.parametrize(
+    "executor", ["multiprocess_2", pytest.param("subprocess", marks=pytest.mark.campaign)]
+)
 def test_so_they_do_where_each_step_has_a_process(
     shop: Warehouse, tmp_path: Path, executor: str
 ) -> None:

@@ -77,7 +77,9 @@ def all_is_well(launch: Launch, shop: Warehouse, home: Path) -> Iterator[str]:
     yield from disagreements(launch.instance, shop, PLANNED_AT)
 
 
-@pytest.mark.parametrize("executor", ["multiprocess_2", "subprocess"])
+@pytest.mark.parametrize(
+    "executor", ["multiprocess_2", pytest.param("subprocess", marks=pytest.mark.campaign)]
+)
 def test_killed_in_its_first_model_another_step_executes_all_of_it(
     shop: Warehouse, home: Path, executor: str
 ) -> None:

@@ -82,5 +82,5 @@ class Browser:
         """Saves what the page shows now."""
         self._screenshots.mkdir(parents=True, exist_ok=True)
         path = self._screenshots / f"{name}.png"
-        self.page.screenshot(path=path)
+        self.page.screenshot(animations="disabled", path=path)
         return path

@@ -109,8 +109,8 @@ class Server:
     def database(self) -> Database:
         """A new database."""
         name = f"test_{next(self._numbers)}"
-        self._at(USER).query(f"CREATE DATABASE {name}")
-        return self._at(name)
+        self.named(USER).query(f"CREATE DATABASE {name}")
+        return self.named(name)
 
     def stop(self) -> None:
         """Ends it as a crash of its machine would, and every session with it."""
@@ -125,7 +125,8 @@ class Server:
         self._control("-o", f'-h "" -k {info.socket_dir}', "-l", log, "start")
         self._runs = True
 
-    def _at(self, name: str) -> Database:
+    def named(self, name: str) -> Database:
+        """The database of a name."""
         info = self._server.get_postmaster_info()
         return Database(name, str(info.socket_dir), int(info.port or 5432))
 

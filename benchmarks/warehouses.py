@@ -1,0 +1,123 @@
+"""Generated projects, planned once; every sample gets a copy that nobody has run on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from generator import generate_project
+from support import postgres
+
+from dagster_sqlmesh_automation import AutomationSettings
+from dagster_sqlmesh_automation.automation.definitions import Location
+
+BACKENDS = ("duckdb", "postgres")
+"""With ``duckdb`` Dagster stores in SQLite; with ``postgres`` all three are in PostgreSQL."""
+
+DAILY = (("@daily", None),)
+
+
+def yesterday() -> datetime:
+    """Noon of the day before: what is daily and was planned then is due now, once."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A planned project, with all its models due.
+
+    Attributes:
+        folder: Where the originals and the copy are.
+        server: Of PostgreSQL, where they are there.
+    """
+
+    folder: Path
+    server: postgres.Server | None
+
+    def fresh(self) -> Mapping[str, str]:
+        """A new copy of the project and an empty Dagster home, as variables."""
+        for name in ("project", "home"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            shutil.copytree(self.folder / f"planned_{name}", self.folder / name)
+        if self.server is not None:
+            for name in ("warehouse", "dagster"):
+                renew(self.server, name, f"planned_{name}")
+        Location(AutomationSettings(project=self.folder / "project"))  # prepares the manifest
+        return self.variables
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Where the programs find it."""
+        project = str(self.folder / "project")
+        return {
+            "PROJECT": project,
+            "SQLMESH_AUTOMATION_PROJECT": project,
+            "DAGSTER_HOME": str(self.folder / "home"),
+        }
+
+
+@contextmanager
+def warehouse(
+    folder: Path, models: int, *, server: postgres.Server | None = None, **options: Any
+) -> Iterator[Warehouse]:
+    """Generates and plans a project.
+
+    Args:
+        folder: For the project's files; removed in the end.
+        models: How many.
+        server: PostgreSQL for SQLMesh and for Dagster; DuckDB and SQLite where there is none.
+        options: Of :func:`.generate_project`.
+    """
+    folder.mkdir(parents=True)
+    project, home = folder / "project", folder / "home"
+    tasks = {"concurrent_tasks": 4} if options.get("seconds") else {}
+    connection = {"type": "duckdb", "database": str(project / "warehouse.duckdb"), **tasks}
+    text = "telemetry: {enabled: false}\n"
+    if server is not None:
+        renew(server, "warehouse")
+        renew(server, "dagster")
+        connection = {**server.named("warehouse").sqlmesh, **tasks}
+        text = server.named("dagster").dagster_yaml
+    start = f"{yesterday() - timedelta(days=1):%Y-%m-%d}"
+    options = {"crons": DAILY, "start": start, "extras": (), **options}
+    generate_project(project, models, connection=connection, **options)
+    plan(project, yesterday())
+    home.mkdir()
+    (home / "dagster.yaml").write_text(text)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.get_runs_count()
+    for each in (project, home):
+        each.rename(folder / f"planned_{each.name}")
+    if server is not None:
+        for name in ("warehouse", "dagster"):
+            renew(server, f"planned_{name}", name)
+    try:
+        yield Warehouse(folder, server)
+    finally:
+        shutil.rmtree(folder)
+
+
+def plan(project: Path, at: datetime) -> None:
+    """Plans and applies production as it was at a moment."""
+    from sqlmesh import Context
+    from sqlmesh.core.console import NoopConsole, set_console
+
+    set_console(NoopConsole())
+    context = Context(paths=[project])
+    context.console = NoopConsole()
+    context.plan("prod", execution_time=at, auto_apply=True, no_prompts=True)
+    context.close()
+
+
+def renew(server: postgres.Server, name: str, template: str | None = None) -> None:
+    """Makes a database anew, empty or as a copy."""
+    database = server.named(postgres.USER)
+    database.query(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    database.query(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
