@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 # Before anything imports SQLMesh or Dagster.
@@ -28,6 +29,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             or variable == "DAGSTER_HOME"
         ):
             monkeypatch.delenv(variable)
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """What a command of the command line switches off is off for the whole process."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
