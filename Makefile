@@ -62,10 +62,10 @@ format: install  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 
 bench: install bench-peer  ## Measure against SQLMesh, Dagster and dg-sqlmesh, a quarter of an hour
-	$(BIN)/python benchmarks/bench.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py
 
 bench-full: install bench-peer  ## The same with all sizes up to 5000 models, some hours
-	$(BIN)/python benchmarks/bench.py --full
+	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py --full
 
 bench-peer: install  ## Make the environment of dg-sqlmesh, with our versions of Dagster and SQLMesh
 	test -x .venv-peer/bin/python || $(PYTHON) -m venv .venv-peer

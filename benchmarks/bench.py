@@ -1,12 +1,12 @@
 """Measures this package against its nearest peer and against plain SQLMesh and plain Dagster.
 
-    python benchmarks/bench.py              the short form, some minutes
-    python benchmarks/bench.py --full       all sizes, about an hour and a half
-    python benchmarks/bench.py --only tick  one measure
+    make bench                                         the short form, a quarter of an hour
+    make bench-full                                    all sizes, some hours
+    PYTHONPATH=tests python benchmarks/bench.py --only tick   one measure
 
 Everything that a ratio compares is run in turn on the same machine in the same call. The peer runs
 in an environment of its own, `.venv-peer` (`make bench-peer`), with the same versions of Dagster
-and SQLMesh. Results go to `benchmarks/results`: JSON, markdown, and a chart.
+and SQLMesh. Results go to `benchmarks/results` as JSON and markdown; the chart goes to the docs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from results import Results
 from support import postgres
 
 RESULTS = Path(__file__).parent / "results"
+CHART = Path(__file__).parent.parent / "docs" / "images" / "benchmarks.svg"
 
 
 def plan_of(bench: Bench, full: bool) -> dict[str, list[Callable[[], None]]]:
@@ -70,8 +71,8 @@ def main() -> None:
                 step()
                 # After each step: what has been measured is kept if a later one fails.
                 results.write(asked.folder, name)
-    draw(results, asked.folder / f"{name}.svg")
-    print(f"Written: {asked.folder / name}.json, .md, .svg")
+    draw(results, CHART)
+    print(f"Written: {asked.folder / name}.json, {asked.folder / name}.md, {CHART}")
 
 
 if __name__ == "__main__":
