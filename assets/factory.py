@@ -14,7 +14,6 @@ import dagster as dg
 
 from ..config.settings import AutomationSettings
 from .report import audit_result, report
-from .selection import selection
 from .shared import SharedExecution
 from .specs import (
     AuditSpecs,
@@ -54,6 +53,8 @@ def execution_key(settings: AutomationSettings) -> str:
 
 
 def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
+    parents = frozenset(dep.asset_key for dep in specs.asset.deps)
+
     # A multi_asset of one asset: unlike @asset, it may end without a materialization; and without
     # the results of its checks, provided that it can be subset.
     @dg.multi_asset(
@@ -75,11 +76,11 @@ def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
         execution: SharedExecution = getattr(context.resources, resource)
         outcome = execution.outcome(
             specs.model.fqn,
-            selection(context, execution.index),
+            execution.selection(context),
             step=specs.op,
             retries=context.retry_number,
         )
-        _forget_versions(context, execution.evaluated_unselected())
+        _forget_versions(context, execution.evaluated_unselected(parents))
         yield from report(context, specs.asset.key, outcome)
 
     return model_step
@@ -95,9 +96,7 @@ def _standalone_audit(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinit
     )
     def audit_step(context):  # type: ignore[no-untyped-def]
         execution: SharedExecution = getattr(context.resources, resource)
-        outcome = execution.outcome(
-            specs.audit.fqn, selection(context, execution.index), step=specs.op
-        )
+        outcome = execution.outcome(specs.audit.fqn, execution.selection(context), step=specs.op)
         if not outcome.succeeded:
             raise dg.Failure(outcome.summary(), allow_retries=False)
         for check in sorted(context.selected_asset_check_keys):

@@ -77,6 +77,11 @@ class History:
             found.update(each.outcomes)
         return found
 
+    def last(self, model: str) -> Outcome | None:
+        """A model's last outcome, where it has one."""
+        rounds = (each for each in reversed(self.rounds) if model in each.outcomes)
+        return next((each.outcomes[model] for each in rounds), None)
+
     def find(self, model: str, after: int) -> Outcome | RoundOver | None:
         """What a step is to report, if it can be told already.
 
@@ -84,7 +89,7 @@ class History:
             model: The model's ``fqn``.
             after: The round with which the step's last attempt failed, 0 for its first attempt.
         """
-        last = self.outcomes.get(model)
+        last = self.last(model)
         if last is not None and last.succeeded:
             return last
         dealing = (each for each in reversed(self.rounds[after:]) if model not in each.left_out)

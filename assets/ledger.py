@@ -162,6 +162,11 @@ class Ledger:
                 return None
             return self.history.round(number).leader(self._lives)
 
+    def outcome(self, model: str) -> Outcome | None:
+        """A model's last outcome so far, where it has one."""
+        with self._changed:
+            return self.history.last(model)
+
     def outcomes(self) -> dict[str, Outcome]:
         """The last outcome of every model so far, by ``fqn``."""
         with self._changed:

@@ -26,7 +26,7 @@ EXECUTION_TIME_TAG = "sqlmesh/execution_time"
 _LOOK_SECONDS = 2.0
 """How often it looks whether the run goes on, and whether others have been heard of."""
 
-_FRESH_SECONDS = 0.25
+_FRESH_SECONDS = 0.5
 """What it saw of the run so long ago still counts: trivial models end in a few milliseconds."""
 
 _PROGRESS_SECONDS = 20.0

@@ -8,9 +8,10 @@ executes dies, the process of another step takes over.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -23,7 +24,7 @@ from .ledger import Ledger, has_step_workers
 from .outcome import Outcome
 from .report import report_runless
 from .round import Observer, RoundThread
-from .selection import Selection
+from .selection import Selection, selection
 from .specs import AssetIndex
 
 _FIRST_POLL_SECONDS = 0.1
@@ -49,11 +50,22 @@ class SharedExecution:
     observer: Observer | None = None
     _thread: RoundThread | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _of_run: Selection | None = field(default=None, init=False)
     _selected: Selection = field(default_factory=lambda: Selection(frozenset()), init=False)
     _taken: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.instance, self.run, self.index.scope)
+
+    def selection(self, context: Any) -> Selection:
+        """What the run is to evaluate: the same for all its steps, so worked out once.
+
+        Args:
+            context: Of any of the steps.
+        """
+        if self._of_run is None:
+            self._of_run = selection(context, self.index)
+        return self._of_run
 
     def outcome(self, model: str, selected: Selection, *, step: str, retries: int = 0) -> Outcome:
         """Waits for a model's outcome, and executes where no other process of the run does.
@@ -86,12 +98,14 @@ class SharedExecution:
         self._taken.add(model)
         return found
 
-    def evaluated_unselected(self) -> set[dg.AssetKey]:
-        """Assets whose models SQLMesh has evaluated so far without their being in the run."""
+    def evaluated_unselected(self, keys: Set[dg.AssetKey]) -> set[dg.AssetKey]:
+        """Those assets whose models SQLMesh has evaluated so far without their being in the run."""
         return {
-            self.index.keys[model]
-            for model in self.ledger.outcomes()
-            if model in self.index.keys and model not in self._selected.models
+            key
+            for key in keys
+            if (model := self.index.models.get(key)) is not None
+            and model not in self._selected.models
+            and self.ledger.outcome(model) is not None
         }
 
     def close(self) -> None:

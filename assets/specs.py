@@ -121,6 +121,11 @@ class AssetIndex:
         """Name of the op that reports a model or standalone audit, by ``fqn``."""
         return {fqn: op for op, fqn in self.ops.items()}
 
+    @cached_property
+    def models(self) -> Mapping[dg.AssetKey, str]:
+        """``fqn`` of the model that an asset stands for."""
+        return {key: fqn for fqn, key in self.keys.items()}
+
 
 def _index(blueprint: Blueprint) -> AssetIndex:
     """Gives every model its asset key, and every model and standalone audit its op."""

@@ -56,7 +56,7 @@ class Bench:
                     found[subject].append(run_program("empty_steps.py", variables))
                 found[OURS].append(run_program("automation_run.py", house.fresh()))
             if peer and backend == "duckdb":
-                found[PEER] = [self._peer("peer_run.py", house.fresh())]
+                found[PEER] = [self._peer("peer_run.py", {**house.fresh(), "WATCH": "1"})]
         for subject, samples in found.items():
             self._ran("run", case, subject, models, samples)
         wall = {subject: _wall(samples) for subject, samples in found.items()}
@@ -88,7 +88,7 @@ class Bench:
     def ticks(self, models: int, *, peer: bool = True) -> None:
         """Idle and firing ticks, against the peer's schedule and the stock condition."""
         moments = {"PLANNED_AT": yesterday().isoformat(), "AT": datetime.now(UTC).isoformat()}
-        with self._warehouse(models, trivial=True) as house:
+        with self._warehouse(models, trivial=True, empty=True) as house:
             variables = {**house.fresh(), **moments, "GRAPH": str(self._graph(house))}
             samples = {OURS: run_program("automation_tick.py", variables)}
             if peer:
@@ -120,7 +120,7 @@ class Bench:
     def loads(self, models: int, *, peer: bool = True) -> None:
         """Definitions from the prepared manifest, against Context() and the peer; memory."""
         programs = {OURS: "automation_load.py", CONTEXT: "context_load.py"}
-        with self._warehouse(models, trivial=True) as house:
+        with self._warehouse(models, trivial=True, empty=True) as house:
             variables = house.fresh()
             found: dict[str, list[Sample]] = {
                 subject: [run_program(program, variables) for _ in range(self.rounds)]
@@ -149,19 +149,20 @@ class Bench:
         imported = any(sample.said.get("imported") for sample in found[OURS])
         self.results.compare(Ratio(f"{models} models: loads that import SQLMesh", imported, 0))
 
-    def visibility(self, models: int) -> None:
+    def visibility(self, models: int, seconds: float) -> None:
         """From the moment SQLMesh has finished a model to its materialization event."""
-        with self._warehouse(models, trivial=True) as house:
+        work = f"models of {seconds:g} s, 4 at once" if seconds else "trivial models"
+        with self._warehouse(models, trivial=True, seconds=seconds) as house:
             sample = run_program("automation_run.py", {**house.fresh(), "WATCH": "1"})
             peer = self._peer("peer_run.py", {**house.fresh(), "WATCH": "1"})
         for subject, each in ((OURS, sample), (PEER, peer)):
-            facts = {"shown": len(each.said.get("visible", ()))}
+            facts = {name: each.said.get(name) for name in ("evaluated", "materialized")}
             facts |= {"failed": each.error} if each.error else {}
             seconds = each.said.get("visible", [])
-            case = "from evaluated to materialized"
+            case = f"from evaluated to materialized, {work}"
             self.results.add(Record("visibility", case, subject, models, seconds, facts))
         median = statistics.median(sample.said["visible"])
-        self.results.compare(Ratio(f"{models} models: visibility, median s", median, 1))
+        self.results.compare(Ratio(f"{models} {work}: visibility, median s", median, 1))
 
     def _warehouse(self, models: int, **options: Any) -> AbstractContextManager[Warehouse]:
         return warehouse(self.folder / "warehouse", models, **options)
@@ -192,6 +193,8 @@ class Bench:
             facts["executions"] = _only(sample.executions for sample in samples)
         if any("materialized" in sample.said for sample in samples):
             facts["materialized"] = _only(sample.said.get("materialized") for sample in samples)
+        if evaluated := [n for sample in samples if (n := sample.said.get("evaluated"))]:
+            facts["evaluated by SQLMesh"] = _only(evaluated)
         if done:
             facts["CPU s"] = round(statistics.median(sample.cpu for sample in done), 1)
             inner = [sample.said["seconds"] for sample in done if "seconds" in sample.said]

@@ -65,13 +65,19 @@ class Warehouse:
 
 @contextmanager
 def warehouse(
-    folder: Path, models: int, *, server: postgres.Server | None = None, **options: Any
+    folder: Path,
+    models: int,
+    *,
+    server: postgres.Server | None = None,
+    empty: bool = False,
+    **options: Any,
 ) -> Iterator[Warehouse]:
     """Generates and plans a project.
 
     Args:
         folder: For the project's files; removed in the end.
         models: How many.
+        empty: Whether the plan only records the intervals, which is all that ticks and loads read.
         server: PostgreSQL for SQLMesh and for Dagster; DuckDB and SQLite where there is none.
         options: Of :func:`.generate_project`.
     """
@@ -88,7 +94,7 @@ def warehouse(
     start = f"{yesterday() - timedelta(days=1):%Y-%m-%d}"
     options = {"crons": DAILY, "start": start, "extras": (), **options}
     generate_project(project, models, connection=connection, **options)
-    plan(project, yesterday())
+    plan(project, yesterday(), empty=empty)
     home.mkdir()
     (home / "dagster.yaml").write_text(text)
     with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -104,7 +110,7 @@ def warehouse(
         shutil.rmtree(folder)
 
 
-def plan(project: Path, at: datetime) -> None:
+def plan(project: Path, at: datetime, *, empty: bool = False) -> None:
     """Plans and applies production as it was at a moment."""
     from sqlmesh import Context
     from sqlmesh.core.console import NoopConsole, set_console
@@ -112,7 +118,7 @@ def plan(project: Path, at: datetime) -> None:
     set_console(NoopConsole())
     context = Context(paths=[project])
     context.console = NoopConsole()
-    context.plan("prod", execution_time=at, auto_apply=True, no_prompts=True)
+    context.plan("prod", execution_time=at, auto_apply=True, no_prompts=True, empty_backfill=empty)
     context.close()
 
 

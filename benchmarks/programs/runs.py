@@ -67,6 +67,7 @@ def measure(job: Callable[[], dg.JobDefinition]) -> None:
                 "seconds": seconds,
                 "succeeded": succeeded,
                 "materialized": len(shown),
+                "evaluated": len(finished),
                 "step_seconds": steps,
                 "visible": [shown[name] - at for name, at in finished.items() if name in shown],
             }
