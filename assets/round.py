@@ -26,8 +26,8 @@ EXECUTION_TIME_TAG = "sqlmesh/execution_time"
 _LOOK_SECONDS = 2.0
 """How often it looks whether the run goes on, and whether others have been heard of."""
 
-_FRESH_SECONDS = 0.5
-"""What it saw of the run so long ago still counts: trivial models end in a few milliseconds."""
+FRESH_SECONDS = 0.25
+"""Models that follow each other faster share a look at whether the run goes on."""
 
 _PROGRESS_SECONDS = 20.0
 """A longer silence is broken by a line of progress, which also shows that this process lives."""
@@ -84,7 +84,7 @@ class RoundThread:
         self._admitted = False
         self._broken: LedgerBroken | None = None
         self._looked = 0.0
-        self._saw_run = 0.0
+        self._asked = 0.0
         self._metrics = ExecutionMetrics(settings)
         name = f"sqlmesh-{run.run_id[:8]}"
         self._thread = threading.Thread(target=self._execute, name=name)
@@ -220,8 +220,10 @@ class RoundThread:
 
     def _is_cancelled(self) -> bool:
         """Asked before each model: nobody interrupts a process whose own step has ended."""
-        stale = time.monotonic() - self._saw_run > _FRESH_SECONDS
-        if stale and not self._cancelled.is_set():
+        now = time.monotonic()
+        # Not the pulse's looks: what a person stops while a model runs, stops before the next one.
+        if now - self._asked > FRESH_SECONDS and not self._cancelled.is_set():
+            self._asked = now
             self._safely(self._look_at_run)
         return self._cancelled.is_set()
 
@@ -239,7 +241,6 @@ class RoundThread:
 
     def _look_at_run(self) -> None:
         run = self._instance.get_run_by_id(self._run.run_id)
-        self._saw_run = time.monotonic()
         over = {*FINISHED_STATUSES, dg.DagsterRunStatus.CANCELING}
         if run is None or run.status in over:
             self._cancelled.set()

@@ -13,7 +13,9 @@ and SQLMesh. Results go to `benchmarks/results` as JSON and markdown; the chart 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -66,6 +68,7 @@ def main() -> None:
     if not processes.PEER.exists():
         parser.error("the peer's environment is missing: make bench-peer")
 
+    failed: list[str] = []
     results, name = Results(), asked.name or ("full" if asked.full else "short")
     with tempfile.TemporaryDirectory() as folder, postgres.running_server() as server:
         bench = Bench(Path(folder), server, results, asked.rounds)
@@ -73,12 +76,18 @@ def main() -> None:
             for models, step in steps:
                 if (asked.only and measure not in asked.only) or (asked.models or models) != models:
                     continue
-                step()
+                try:
+                    step()
+                except Exception:  # noqa: BLE001 - the other measures do not depend on it
+                    failed.append(f"{measure} of {models} models")
+                    traceback.print_exc()
                 # After each step: what has been measured is kept if a later one fails.
                 results.write(asked.folder, name)
     if not (asked.only or asked.models):
         draw(results, CHART)
     print(f"Written: {asked.folder / name}.json and .md")
+    if failed:
+        sys.exit(f"Not measured, see above: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
