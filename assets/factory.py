@@ -13,9 +13,7 @@ from typing import Any
 import dagster as dg
 
 from ..config.settings import AutomationSettings
-from .report import audit_result, report
-from .shared import SharedExecution
-from .specs import (
+from .definitions.specs import (
     AuditSpecs,
     Blueprint,
     Conditions,
@@ -24,6 +22,8 @@ from .specs import (
     model_specs,
     unexecuted_specs,
 )
+from .execution.report import audit_result, report
+from .execution.shared import SharedExecution
 
 PRIORITY_TAG = "dagster/priority"
 

@@ -11,13 +11,13 @@ from dagster.components.utils.translation import TranslationFn, TranslationFnRes
 from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 
-from ..assets.manifest import ManifestModel
-from ..assets.translator import SQLMeshTranslator
+from ..assets.definitions.translator import SQLMeshTranslator
+from ..assets.project.manifest import ManifestModel
 from ..config.errors import SettingsError
 from ..config.settings import AutomationSettings
-from .conditions import SqlmeshDue
 from .definitions import build_definitions
 from .scaffolder import SQLMeshAutomationScaffolder
+from .tick.conditions import SqlmeshDue
 
 
 def _rendered(context: dg.ResolutionContext, value: Any) -> Any:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import dagster as dg
 
-from ..assets.deployed import current_manifest
+from ..assets.definitions.policy import policies
+from ..assets.definitions.specs import Blueprint
+from ..assets.definitions.translator import SQLMeshTranslator
+from ..assets.execution.round import Observer
+from ..assets.execution.shared import shared_execution_resource
 from ..assets.factory import build_assets, execution_key
-from ..assets.policy import policies
-from ..assets.round import Observer
-from ..assets.shared import shared_execution_resource
-from ..assets.specs import Blueprint
-from ..assets.translator import SQLMeshTranslator
+from ..assets.project.deployed import current_manifest
 from ..config.settings import AutomationSettings
-from .conditions import sqlmesh_due
-from .drift import drift_checks
 from .janitor import janitor
 from .jobs import plan_preview_job, restate_job
-from .planner import Planner
-from .sensor import SqlmeshAutomationSensor
+from .tick.conditions import sqlmesh_due
+from .tick.planner import Planner
+from .tick.sensor import SqlmeshAutomationSensor
+from .upkeep.drift import drift_checks
 
 
 def build_definitions(

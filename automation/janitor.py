@@ -10,9 +10,9 @@ from typing import Any
 
 import dagster as dg
 
-from ..assets.lease import Wait, database_lease
-from ..assets.project import duckdb_files, open_context
-from ..assets.specs import ENVIRONMENT_TAG
+from ..assets.definitions.specs import ENVIRONMENT_TAG
+from ..assets.lease.waiting import Wait, database_lease
+from ..assets.project.opening import duckdb_files, open_context
 from ..config.settings import AutomationSettings
 
 _CRON = "0 3 * * *"
@@ -53,7 +53,7 @@ def janitor(
 
 
 def _clean_up(settings: AutomationSettings, context: Any) -> None:
-    from ..assets.execution import read_environment
+    from ..assets.project.environment import read_environment
 
     wait = Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
     with (

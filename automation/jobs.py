@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ..assets.lease import Wait
-from ..assets.plans import PlannedModel, markdown, preview, restate, spoken_ranges
-from ..assets.specs import ENVIRONMENT_TAG
+from ..assets.definitions.specs import ENVIRONMENT_TAG
+from ..assets.execution.plans import PlannedModel, markdown, preview, restate, spoken_ranges
+from ..assets.lease.waiting import Wait
 from ..config.settings import AutomationSettings
 
 

@@ -11,7 +11,7 @@ import click
 import dagster as dg
 from pydantic import BaseModel, Field
 
-from ..assets.fingerprint import is_project
+from ..assets.project.fingerprint import is_project
 from ..config.errors import ProjectNotFound, ScaffoldingRefused
 
 _NEW: Mapping[str, str] = {

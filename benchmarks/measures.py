@@ -19,7 +19,7 @@ from support import postgres
 from warehouses import Warehouse, warehouse, yesterday
 
 from dagster_sqlmesh_automation import AutomationSettings
-from dagster_sqlmesh_automation.assets.manifest import manifest_path, read
+from dagster_sqlmesh_automation.assets.project.manifest import manifest_path, read
 
 ON_CRON = "Dagster's on_cron"
 CONTEXT = "SQLMesh's Context()"

@@ -4,7 +4,7 @@ import dagster as dg
 from runs import executor, measure
 
 from dagster_sqlmesh_automation import build_definitions
-from dagster_sqlmesh_automation.automation.drift import CHECK
+from dagster_sqlmesh_automation.automation.upkeep.drift import CHECK
 
 
 def followed() -> dg.JobDefinition:

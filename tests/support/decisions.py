@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from dagster_sqlmesh_automation.assets.policy import Policy
-from dagster_sqlmesh_automation.automation.decisions import Decision, decide
-from dagster_sqlmesh_automation.automation.facts import (
+from dagster_sqlmesh_automation.assets.definitions.policy import Policy
+from dagster_sqlmesh_automation.automation.facts.facts import (
     Attempt,
     Due,
     DueState,
@@ -16,6 +15,7 @@ from dagster_sqlmesh_automation.automation.facts import (
     Limits,
     Node,
 )
+from dagster_sqlmesh_automation.automation.tick.decisions import Decision, decide
 from dagster_sqlmesh_automation.config.rules import RetrySettings
 
 

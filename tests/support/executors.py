@@ -31,7 +31,7 @@ from dagster._core.executor.step_delegating import (
     StepHandlerContext,
 )
 
-from dagster_sqlmesh_automation.assets.ledger import read_history
+from dagster_sqlmesh_automation.assets.ledger.ledger import read_history
 from dagster_sqlmesh_automation.config.settings import PREFIX
 
 from . import counting

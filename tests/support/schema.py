@@ -18,7 +18,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator, FormatChecker
 
-from dagster_sqlmesh_automation.automation.cli import main
+from dagster_sqlmesh_automation.automation.cli.main import main
 
 from . import counting
 

@@ -16,10 +16,9 @@ from sqlmesh.core.dialect import parse
 from sqlmesh.core.model import load_sql_based_model
 from sqlmesh.core.snapshot import Snapshot, SnapshotChangeCategory, missing_intervals
 
-from dagster_sqlmesh_automation.assets.policy import Policy
-from dagster_sqlmesh_automation.assets.recorder import moment
-from dagster_sqlmesh_automation.automation.decisions import Decision, decide
-from dagster_sqlmesh_automation.automation.facts import (
+from dagster_sqlmesh_automation.assets.definitions.policy import Policy
+from dagster_sqlmesh_automation.assets.intervals import moment
+from dagster_sqlmesh_automation.automation.facts.facts import (
     Attempt,
     Due,
     DueState,
@@ -27,7 +26,8 @@ from dagster_sqlmesh_automation.automation.facts import (
     Limits,
     Node,
 )
-from dagster_sqlmesh_automation.automation.intervals import Range, due_since, joined
+from dagster_sqlmesh_automation.automation.facts.intervals import Range, due_since, joined
+from dagster_sqlmesh_automation.automation.tick.decisions import Decision, decide
 
 DAY = timedelta(days=1)
 KINDS = {

@@ -14,8 +14,8 @@ from typing import Any
 import duckdb
 import yaml
 
-from dagster_sqlmesh_automation.assets.manifest import prepare
-from dagster_sqlmesh_automation.assets.project import load_manifest
+from dagster_sqlmesh_automation.assets.project.manifest import prepare
+from dagster_sqlmesh_automation.assets.project.opening import load_manifest
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
 from . import projects

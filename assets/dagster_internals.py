@@ -1,0 +1,179 @@
+"""The one door to what Dagster keeps private: every name, its reason, and the test that notices.
+
+An upgrade of Dagster that breaks this package breaks this file. Import from here, never from
+``dagster._…``; ``tests/docs/test_internals.py`` looks. :data:`INTERNALS` is the table at the end of
+ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+)
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.automation_tick_evaluation_context import (
+    AutomationTickEvaluationContext,
+)
+from dagster._core.definitions.data_version import extract_data_version_from_entry
+from dagster._core.definitions.definitions_load_context import (
+    DefinitionsLoadContext,
+    DefinitionsLoadType,
+)
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.event_api import EventLogCursor
+from dagster._core.events import AssetMaterializationPlannedData, EngineEventData
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
+from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.base import AssetRecord
+from dagster._daemon.asset_daemon import (
+    asset_daemon_cursor_from_instigator_serialized_cursor,
+    asset_daemon_cursor_to_instigator_serialized_cursor,
+)
+from dagster._grpc.utils import default_sensor_grpc_timeout
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+__all__ = [
+    "FINISHED_STATUSES",
+    "INTERNALS",
+    "SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION",
+    "AssetCheckEvaluationPlanned",
+    "AssetCheckExecutionRecord",
+    "AssetCheckExecutionRecordStatus",
+    "AssetGraphView",
+    "AssetMaterializationPlannedData",
+    "AssetRecord",
+    "AutomationTickEvaluationContext",
+    "BaseAssetGraph",
+    "DefinitionsLoadContext",
+    "DefinitionsLoadType",
+    "EngineEventData",
+    "EventLogCursor",
+    "InstigatorState",
+    "InstigatorTick",
+    "SensorExecutionData",
+    "SqlEventLogStorage",
+    "TickStatus",
+    "asset_daemon_cursor_from_instigator_serialized_cursor",
+    "asset_daemon_cursor_to_instigator_serialized_cursor",
+    "default_sensor_grpc_timeout",
+    "extract_data_version_from_entry",
+    "graph_view",
+    "run_assets",
+    "with_metadata",
+]
+
+
+class Internal(NamedTuple):
+    """Private names of Dagster that are used together.
+
+    Attributes:
+        names: As this module exports them.
+        reason: What they are for.
+        test: The test file that fails when they change.
+    """
+
+    names: tuple[str, ...]
+    reason: str
+    test: str
+
+
+INTERNALS = (
+    Internal(
+        (
+            "AutomationTickEvaluationContext",
+            "asset_daemon_cursor_from_instigator_serialized_cursor",
+            "asset_daemon_cursor_to_instigator_serialized_cursor",
+            "SensorExecutionData",
+            "with_metadata",
+        ),
+        "evaluating conditions without the limit of 500 assets, with a skip message and tags",
+        "tests/tick/test_sensor.py",
+    ),
+    Internal(
+        ("AssetGraphView", "BaseAssetGraph", "graph_view"),
+        "the one view that all conditions of a tick share, and what it has requested so far",
+        "tests/tick/test_composed_conditions.py",
+    ),
+    Internal(
+        ("extract_data_version_from_entry", "SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION"),
+        "an output without a materialization, and the data version that stays",
+        "tests/execution/test_outcomes_unevaluated.py",
+    ),
+    Internal(
+        ("EngineEventData", "EventLogCursor"),
+        "the ledger: a run's engine events, read from where one stopped",
+        "tests/execution/test_executors.py",
+    ),
+    Internal(
+        ("FINISHED_STATUSES",),
+        "which statuses a run does not leave; all others are in progress",
+        "tests/execution/test_continuation.py",
+    ),
+    Internal(
+        ("run_assets",),
+        "the subset of the job that a step belongs to",
+        "tests/execution/test_mixed_runs.py",
+    ),
+    Internal(
+        ("DefinitionsLoadContext", "DefinitionsLoadType"),
+        "whether definitions are loaded by a code server or again by a run's process",
+        "tests/project/test_source_environment.py",
+    ),
+    Internal(
+        ("AssetMaterializationPlannedData", "AssetCheckEvaluationPlanned"),
+        "what a run of a whole job is to materialize and check",
+        "tests/cli/test_explaining.py",
+    ),
+    Internal(
+        ("AssetRecord", "AssetCheckExecutionRecord", "AssetCheckExecutionRecordStatus"),
+        "the last runs and check results of assets, as the storage returns them",
+        "tests/tick/test_retries.py",
+    ),
+    Internal(
+        ("SqlEventLogStorage",),
+        "a materialization that was stored while its asset's record was not",
+        "tests/upkeep/test_recovery.py",
+    ),
+    Internal(
+        ("InstigatorState", "InstigatorTick", "TickStatus", "default_sensor_grpc_timeout"),
+        "the sensor's state and ticks, and how long a tick may take",
+        "tests/cli/test_doctor.py",
+    ),
+)
+"""All of it; a test holds that nothing is left out and that the tests are there."""
+
+
+def graph_view(evaluation: AutomationTickEvaluationContext) -> AssetGraphView:
+    """The one view of the asset graph that an evaluation hands to every condition."""
+    return evaluation._evaluator.asset_graph_view
+
+
+def run_assets(context: Any) -> Any:
+    """The asset layer of the job subset that a step's run selects.
+
+    ``context.selected_asset_keys`` holds the step's own assets only.
+    """
+    return context.op_execution_context.job_def.asset_layer
+
+
+def with_metadata(
+    copy: dg.AutomationConditionSensorDefinition,
+    original: dg.AutomationConditionSensorDefinition,
+    metadata: Any,
+) -> None:
+    """Gives a copy of a sensor the metadata of the original, or other metadata.
+
+    Dagster's own ``with_attributes`` makes a sensor of its own class.
+    """
+    copy._metadata = original._metadata if metadata is None else metadata

@@ -1,0 +1,241 @@
+"""What SQLMesh says on its console while it runs: batches, signals, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlmesh.core.console import NoopConsole
+from sqlmesh.core.snapshot import SnapshotId, snapshots_to_dag
+from sqlmesh.core.snapshot.definition import expand_range
+
+from ..intervals import Interval, moment
+from ..project.opening import SQLMESH_LOCK
+from ..project.snapshots import display_name
+from .recorder import Progress
+from .scheduler import error_message
+
+if TYPE_CHECKING:
+    from sqlmesh.core.snapshot import DeployabilityIndex, Snapshot
+
+    from .scheduler import RecordingScheduler
+
+
+class SignalConsole(NoopConsole):
+    """Remembers which signals hold models back.
+
+    Attributes:
+        holding: The first signal that was not ready for all intervals, by the model's ``fqn``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holding: dict[str, str] = {}
+
+    def update_signal_progress(
+        self, snapshot: Snapshot, signal_name: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """SQLMesh has asked a signal which intervals are ready."""
+        if kwargs["ready_intervals"] != kwargs["check_intervals"]:
+            self.holding.setdefault(snapshot.name, signal_name)
+
+
+def unready_reasons(
+    holding: Mapping[str, str], snapshots: Mapping[SnapshotId, Snapshot]
+) -> dict[str, str]:
+    """Why intervals of a model are not ready although its cron has elapsed, by ``fqn``.
+
+    Args:
+        holding: The signal that holds a model, by ``fqn``.
+        snapshots: All snapshots of the environment.
+
+    Returns:
+        A reason for each model that a signal holds, itself or upstream.
+    """
+    held: dict[str, frozenset[str]] = {}
+    reasons: dict[str, str] = {}
+    for snapshot_id in snapshots_to_dag(snapshots.values()) if holding else ():
+        name = snapshot_id.name
+        parents = snapshots[snapshot_id].parents if snapshot_id in snapshots else ()
+        by = frozenset().union(*(held.get(parent.name, frozenset()) for parent in parents))
+        if name in holding:
+            by = frozenset({name})
+            reasons[name] = f"signal {holding[name]} holds it"
+        elif by:
+            reasons[name] = f"upstream {_named(by, holding)} is not ready"
+        held[name] = by
+    return reasons
+
+
+def _named(models: frozenset[str], holding: Mapping[str, str]) -> str:
+    first, *others = sorted(models)
+    more = f" and {len(others)} more" if others else ""
+    return f"{_plain(first)} (signal {holding[first]}){more}"
+
+
+def _plain(fqn: str) -> str:
+    """A quoted name without its quotes, and without its catalog."""
+    return ".".join(fqn.replace('"', "").split(".")[-2:])
+
+
+class RecordingConsole(SignalConsole):
+    """SQLMesh's progress, handed to the recorder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped: set[str] = set()
+        self._started = False
+
+    def attach(
+        self,
+        scheduler: RecordingScheduler,
+        wanted: frozenset[str],
+        considered: set[str],
+        at: datetime,
+    ) -> None:
+        """Takes what the console needs to tell the recorder, before the scheduler runs.
+
+        Args:
+            scheduler: The one that is to run.
+            wanted: The models whose outcome is wanted, by ``fqn``.
+            considered: The models that the scheduler may evaluate.
+            at: The moment for which it runs.
+        """
+        self._scheduler, self._wanted = scheduler, wanted
+        self._considered, self._at = considered, at
+
+    def nothing_to_do_unless_started(self) -> None:
+        """The scheduler returns without a word when no model misses an interval."""
+        if not self._started:
+            self.start_evaluation_progress({})
+
+    def start_evaluation_progress(self, batched_intervals: Any, *args: Any, **kwargs: Any) -> None:
+        """SQLMesh knows what it is going to evaluate."""
+        self._started = True
+        batches = {
+            snapshot.name: [(moment(start), moment(end)) for start, end in intervals]
+            for snapshot, intervals in batched_intervals.items()
+        }
+        self._unready = unready_reasons(self.holding, self._scheduler.snapshots)
+        inherited = {
+            name: done
+            for name, planned in self._scheduler.recorder.inherited.items()
+            if (done := self._recorded(name, planned, batches.get(name, ())))
+        }
+        feeding = {
+            ancestor
+            for name, planned in batches.items()
+            if planned and name in self._wanted
+            for ancestor in self._scheduler.ancestors(name)
+        }
+        asked = self._wanted & self._considered
+        self._scheduler.recorder.planned(
+            {
+                name: self._progress(name, batches, inherited.get(name, []), name in feeding)
+                for name in asked | batches.keys() | inherited.keys()
+            },
+            self._wanted,
+            new={name: self._unrecorded(name, each) for name, each in batches.items() if each},
+        )
+
+    def _progress(
+        self,
+        name: str,
+        batches: Mapping[str, Sequence[Interval]],
+        inherited: list[Interval],
+        feeds_executed: bool,
+    ) -> Progress:
+        snapshot = self._scheduler.snapshots_by_name[name]
+        return Progress(
+            name=display_name(snapshot),
+            snapshot=snapshot.identifier,
+            table=_table(snapshot, self._scheduler.index),
+            planned=[*inherited, *batches.get(name, ())],
+            done=inherited,
+            recovered=bool(inherited),
+            interval_count=sum(_count(snapshot, each) for each in inherited),
+            reason=self._why_nothing(name, batches),
+            next_interval=_next(snapshot, self._at),
+            feeds_executed=feeds_executed,
+        )
+
+    def _recorded(
+        self, name: str, planned: Sequence[Interval], again: Sequence[Interval]
+    ) -> list[Interval]:
+        """What a process that died has evaluated of what it had planned and SQLMesh had not."""
+        if name not in self._scheduler.snapshots_by_name:
+            return []
+        missing = self._unrecorded(name, planned)
+        return [each for each in planned if each not in missing and each not in again]
+
+    def _unrecorded(self, name: str, intervals: Sequence[Interval]) -> list[Interval]:
+        known = self._scheduler.recorded_intervals(name)
+        return [
+            each
+            for each in intervals
+            if not any(start <= each[0] and each[1] <= end for start, end in known)
+        ]
+
+    def _why_nothing(self, name: str, batches: Mapping[str, Any]) -> str:
+        """Why a model whose cron has elapsed has no batch; empty where it has some."""
+        if reason := self._scheduler.left_out.get(name):
+            return reason
+        if name not in batches or batches[name]:
+            return ""
+        return self._unready.get(name, "upstream is not ready")
+
+    def update_snapshot_evaluation_progress(
+        self,
+        snapshot: Snapshot,
+        interval: tuple[int, int],
+        batch_idx: int,
+        duration_ms: int | None,
+        *args: Any,
+        execution_stats: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """SQLMesh has evaluated and audited a batch, or failed to."""
+        if duration_ms is None:  # it failed: the scheduler's evaluate has said how
+            return
+        batch = (moment(interval[0]), moment(interval[1]))
+        self._scheduler.recorder.done(
+            snapshot.name,
+            batch,
+            interval_count=_count(snapshot, batch),
+            duration_ms=duration_ms,
+            rows=execution_stats.total_rows_processed if execution_stats else None,
+            bytes_=execution_stats.total_bytes_processed if execution_stats else None,
+        )
+
+    def log_skipped_models(self, snapshot_names: set[str]) -> None:
+        """SQLMesh has passed models over because of a failure upstream."""
+        self.skipped |= snapshot_names
+
+    def log_failed_models(self, errors: Any) -> None:
+        """Covers what fails outside ``evaluate``, such as creating a table."""
+        for error in errors:
+            name, cause = error.node.snapshot_name, error.__cause__ or error
+            if name not in self._scheduler.failed:
+                self._scheduler.failed.add(name)
+                self._scheduler.recorder.failed(name, error=error_message(cause), audit=False)
+
+
+def _next(snapshot: Snapshot, at: datetime) -> datetime:
+    with SQLMESH_LOCK:
+        found: datetime = snapshot.node.cron_next(at)
+    return found
+
+
+def _count(snapshot: Snapshot, interval: Interval) -> int:
+    """How many of the model's own intervals a range holds."""
+    start, end = (int(each.timestamp() * 1000) for each in interval)
+    with SQLMESH_LOCK:
+        return len(expand_range(start, end, snapshot.node.interval_unit)) - 1
+
+
+def _table(snapshot: Snapshot, index: DeployabilityIndex) -> str | None:
+    """The physical table of a model, without quotes; a standalone audit has none."""
+    if not snapshot.is_model or snapshot.is_symbolic:
+        return None
+    return snapshot.table_name(is_deployable=index.is_deployable(snapshot)).replace('"', "")

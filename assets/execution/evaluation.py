@@ -1,0 +1,236 @@
+"""One call into SQLMesh's scheduler, which evaluates a set of models.
+
+The only module that makes SQLMesh evaluate anything. Runs in one thread from beginning to end,
+because a SQLMesh context may not move between threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
+
+from ...config.errors import DatabaseLocked
+from ...config.settings import AutomationSettings
+from ..lease.server import ModelLease, model_lease
+from ..lease.waiting import Wait, database_lease
+from ..ledger.outcome import Legacy
+from ..project.environment import read_environment
+from ..project.failures import naming_failures
+from ..project.opening import duckdb_files, open_context
+from ..project.snapshots import display_name
+from ..sqlmesh_internals import load_materializations
+from .console import RecordingConsole
+from .recorder import Recorder
+from .scheduler import RecordingScheduler, ancestors
+
+if TYPE_CHECKING:
+    from sqlmesh.core.context import Context
+    from sqlmesh.core.environment import Environment
+
+_OPEN_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class ExecutionRequest:
+    """What one execution is to do.
+
+    Attributes:
+        run_id: The Dagster run.
+        selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
+        ignoring: ``fqn`` of what is evaluated without what it reads, though that misses intervals.
+        at: The moment for which it is done, aware; crons that elapsed by then count.
+        admit: Asked once, with the lease in hand: what a process before it has left of the same
+            work; ``None`` where nothing is left to do.
+        cancelled: Asked before every batch; true stops the execution there.
+        handed_over: Asked after that; true where another process does the rest.
+        given_up: Asked while waiting for the lease; true ends the wait.
+        say: Writes a line to the run's log.
+    """
+
+    run_id: str
+    selected: Mapping[str, str]
+    ignoring: frozenset[str]
+    at: datetime
+    admit: Callable[[], Legacy | None]
+    cancelled: Callable[[], bool]
+    handed_over: Callable[[], bool]
+    given_up: Callable[[], bool]
+    say: Callable[[str], None]
+
+
+def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: Recorder) -> None:
+    """Evaluates the selected models and the upstream models that miss intervals, as SQLMesh does.
+
+    Waits for the databases, for other executions of the same models, and for a plan that is being
+    applied. A plan that changes the environment on the way makes SQLMesh begin anew with what is
+    left.
+
+    Raises:
+        EnvironmentNotFound: The environment has never been planned.
+        Unavailable: A database stays locked or is out of reach, or the lease was lost.
+        ConfigurationError: The project cannot be opened.
+        SQLMeshFailed: SQLMesh gave up before evaluating anything, for example on a signal's error.
+    """
+    wait = Wait(
+        settings.lease_timeout_seconds, request.say, request.given_up, settings.variable("")
+    )
+    with (
+        open_context(settings, load=False) as context,
+        database_lease(duckdb_files(context), wait, f"run {request.run_id}"),
+    ):
+        try:
+            with model_lease(
+                context,
+                settings.environment,
+                request.run_id,
+                executions=settings.max_concurrent_executions,
+                wait=wait,
+            ) as lease:
+                _evaluate(context, settings, request, recorder, lease)
+        finally:
+            # Before the database's lease is: whoever gets it next opens the same files.
+            context.close()
+
+
+def _evaluate(
+    context: Context,
+    settings: AutomationSettings,
+    request: ExecutionRequest,
+    recorder: Recorder,
+    lease: ModelLease,
+) -> None:
+    legacy = request.admit()
+    if legacy is None:
+        return
+    # Custom materializations come from the project's files even when models do not.
+    load_materializations(context)
+    recorder.inherit(legacy)
+    with naming_failures(settings):
+        while not _run(context, settings, request, recorder, lease):
+            request.say("A plan changed the environment: SQLMesh begins anew with what is left")
+
+
+def _run(
+    context: Context,
+    settings: AutomationSettings,
+    request: ExecutionRequest,
+    recorder: Recorder,
+    lease: ModelLease,
+) -> bool:
+    """Runs SQLMesh's scheduler once.
+
+    Returns:
+        Whether it came to its end; false when a plan changed the environment on the way.
+    """
+    environment = _finalized(context, settings, request)
+    recorder.plan = environment.plan_id
+    console = RecordingConsole()
+    context.console = console
+    scheduler = RecordingScheduler.of(context, environment, recorder, lease)
+    known = scheduler.snapshots_by_name
+    selected = frozenset(request.selected) - recorder.recorded
+    for model in selected - known.keys():
+        recorder.absent(model, request.selected[model], settings.environment)
+    considered = _considered(selected, request.ignoring, scheduler, recorder, settings)
+    console.attach(scheduler, selected, considered, request.at)
+
+    broken: list[Exception] = []
+
+    def stop() -> bool:
+        if broken:
+            return True
+        try:
+            lease.check()
+            now = context.state_sync.get_environment(settings.environment)
+        except Exception as error:  # noqa: BLE001 - raised below; here it would fail the next model
+            broken.append(error)
+            return True
+        changed = now is None or now.plan_id != environment.plan_id or not now.finalized_ts
+        return changed or request.cancelled()
+
+    interrupted = False
+    try:
+        scheduler.run(
+            environment.naming_info,
+            end=request.at,
+            execution_time=request.at,
+            selected_snapshots=considered,
+            circuit_breaker=stop,
+            auto_restatement_enabled=environment.name == "prod",
+            run_environment_statements=True,
+        )
+        console.nothing_to_do_unless_started()
+    except CircuitBreakerError:
+        interrupted = True
+    if broken:
+        recorder.close_failures()
+        raise broken[0]
+    if interrupted and not request.cancelled():
+        recorder.close_failures()
+        return False
+    if not (interrupted and request.handed_over()):
+        recorder.ended(console.skipped, scheduler.ancestors, cancelled=interrupted)
+    return True
+
+
+def _finalized(
+    context: Context, settings: AutomationSettings, request: ExecutionRequest
+) -> Environment:
+    """The environment, once its plan has been applied and the database can be opened."""
+    run = context.config.run
+    told = False
+    deadline = time.monotonic() + run.environment_check_max_wait
+    locked_until = time.monotonic() + settings.lease_timeout_seconds
+    while True:
+        try:
+            with naming_failures(settings):
+                environment = read_environment(context, settings)
+        except DatabaseLocked as error:
+            # A process that knows nothing of our lease: sqlmesh or duckdb on a command line.
+            if time.monotonic() > locked_until or request.cancelled():
+                raise
+            if not told:
+                request.say(f"Waiting: {error}")
+                told = True
+            time.sleep(_OPEN_POLL_SECONDS)
+            continue
+        if environment.finalized_ts:
+            return environment
+        if time.monotonic() > deadline or request.cancelled():
+            raise SQLMeshError(
+                f"Environment {environment.name!r} is being changed by plan {environment.plan_id}, "
+                "which did not end in time (SQLMesh's run.environment_check_max_wait)."
+            )
+        if not told:
+            request.say(f"Waiting for plan {environment.plan_id} of {environment.name!r} to end")
+            told = True
+        time.sleep(min(run.environment_check_interval, 5))
+
+
+def _considered(
+    selected: frozenset[str],
+    ignoring: frozenset[str],
+    scheduler: RecordingScheduler,
+    recorder: Recorder,
+    settings: AutomationSettings,
+) -> set[str]:
+    """What SQLMesh's own ``run --select-model`` would evaluate for a selection.
+
+    Models that ignore their upstream do not draw it in, nor do standalone audits, unless nothing
+    else is selected. What reads a model that has failed in this round (before a plan changed the
+    environment, or before this process took over) has no chance and is recorded as skipped.
+    """
+    known = scheduler.snapshots_by_name
+    for name in sorted(selected & known.keys()):
+        if failed := recorder.failures & scheduler.ancestors(name):
+            recorder.passed_over(name, display_name(known[name]), failed)
+    wanted = (selected - recorder.recorded) & known.keys()
+    if not settings.auto_upstream:
+        return set(wanted)
+    models = {name for name in wanted if known[name].is_model}
+    return (ancestors(models or wanted, known, ignoring) | wanted) - recorder.failures

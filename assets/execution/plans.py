@@ -1,0 +1,208 @@
+"""SQLMesh plans that people ask for: what one would change, and restatements.
+
+A restatement is a plan on what the environment holds: SQLMesh leaves the project's files out of it.
+It keeps the intervals that it evaluates again in its state meanwhile, so that nothing is missing
+where it breaks off; what had not come to its turn has the data of before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...config.errors import NothingRestated
+from ...config.settings import AutomationSettings
+from ..intervals import Interval, moment
+from ..lease.waiting import Wait, database_lease
+from ..project.failures import naming_failures
+from ..project.opening import duckdb_files, open_context
+
+if TYPE_CHECKING:
+    from sqlmesh.core.context import Context
+    from sqlmesh.core.plan import Plan
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """One model of a plan.
+
+    Attributes:
+        name: The name that a person writes.
+        change: What becomes of it, such as ``added`` or ``modified, breaking``.
+        intervals: What would be evaluated, as contiguous ranges.
+    """
+
+    name: str
+    change: str
+    intervals: Sequence[Interval]
+
+
+def markdown(models: Sequence[PlannedModel]) -> str:
+    """A table of the models of a plan."""
+    rows = [
+        f"| {model.name} | {model.change} | {spoken_ranges(model.intervals)} |" for model in models
+    ]
+    return "\n".join(["| model | change | evaluates |", "| --- | --- | --- |", *rows])
+
+
+def spoken_ranges(intervals: Sequence[Interval]) -> str:
+    """Ranges of time in words."""
+    if not intervals:
+        return "nothing"
+    return ", ".join(
+        f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC" for start, end in intervals
+    )
+
+
+def preview(settings: AutomationSettings, wait: Wait, holder: str) -> list[PlannedModel]:
+    """What a plan of the project's files would change in the environment. Writes nothing.
+
+    Args:
+        settings: The project and environment.
+        wait: How to wait for DuckDB files.
+        holder: Who opens them, in words.
+
+    Raises:
+        ConfigurationError: The project cannot be loaded.
+        SQLMeshFailed: SQLMesh refuses to plan.
+        Unavailable: A database stays locked or is out of reach.
+    """
+    with _opened(settings, wait, holder) as context:
+        builder = context.plan_builder(settings.environment, skip_tests=True, skip_linter=True)
+        plan = builder.build()
+        evaluated = _evaluated(plan)
+        diff = plan.context_diff
+        changes: dict[str, str] = {}
+        for s_id in diff.removed_snapshots:
+            changes[s_id.name] = "removed"
+        for s_id in diff.added:
+            changes[s_id.name] = "added"
+        for name, (new, _) in diff.modified_snapshots.items():
+            how = (
+                "modified" if diff.directly_modified(name)
+                else "metadata only" if diff.metadata_updated(name)
+                else "indirectly modified"
+            )  # fmt: skip
+            category = new.change_category
+            said = category.name.lower().replace("_", " ") if category is not None else ""
+            changes[name] = ", ".join(filter(None, (how, said if how != "metadata only" else "")))
+        names = {snapshot.name: _name(plan, snapshot.name) for snapshot in diff.snapshots.values()}
+        removed = {
+            s_id.name: each.name.replace('"', "") for s_id, each in diff.removed_snapshots.items()
+        }
+        shown = [name for name in changes if name in removed]
+        shown += [name for name in names if name in changes or evaluated.get(name)]
+        return [
+            PlannedModel(
+                {**removed, **names}[name],
+                changes.get(name, "unchanged"),
+                evaluated.get(name, ()),
+            )
+            for name in shown
+        ]
+
+
+def restate(
+    settings: AutomationSettings,
+    models: Sequence[str],
+    start: str,
+    end: str | None,
+    *,
+    wait: Wait,
+    run_id: str,
+    dry_run: bool,
+    say: Callable[[str], None],
+) -> list[PlannedModel]:
+    """Evaluates intervals of models again, and of what reads them.
+
+    Args:
+        settings: The project and environment.
+        models: Names, patterns, or ``tag:…``, as SQLMesh's ``--restate-model`` takes them.
+        start: Start of the data to evaluate again, as SQLMesh takes it: a date or ``3 days ago``.
+        end: Their end; now where not given.
+        wait: How to wait for others that evaluate the same models.
+        run_id: The Dagster run, which others are told that wait.
+        dry_run: Only tell.
+        say: Told what happens.
+
+    Raises:
+        NothingRestated: No model of the environment is selected.
+        ConfigurationError: The project cannot be loaded.
+        SQLMeshFailed: SQLMesh refuses the plan, or a model or an audit fails.
+        Unavailable: A database or a lease stays taken, or is out of reach.
+    """
+    from ..lease.server import model_lease
+    from ..project.snapshots import table_identity
+
+    with _opened(settings, wait, f"run {run_id}") as context:
+        builder = context.plan_builder(
+            settings.environment,
+            restate_models=models,
+            start=start,
+            end=end,
+            skip_tests=True,
+            skip_linter=True,
+        )
+        plan = builder.build()
+        evaluated = _evaluated(plan)
+        restated = {s_id.name for s_id in plan.restatements}
+        found = [
+            PlannedModel(_name(plan, name), "restated" if name in restated else "due", intervals)
+            for name, intervals in evaluated.items()
+        ]
+        # SQLMesh would evaluate what reads them, of which nothing has changed.
+        if not evaluated.keys() & (plan.selected_models_to_restate or set()):
+            raise NothingRestated(models, start, end)
+        if dry_run:
+            return found
+        with model_lease(
+            context,
+            settings.environment,
+            run_id,
+            executions=settings.max_concurrent_executions,
+            wait=wait,
+        ) as lease:
+            lease.hold(
+                {
+                    table_identity(snapshot): _name(plan, snapshot.name)
+                    for snapshot in plan.snapshots.values()
+                    if snapshot.name in evaluated
+                }
+            )
+            say(f"Plan {plan.plan_id} restates {len(restated)} models")
+            context.apply(plan)
+    return found
+
+
+@contextmanager
+def _opened(settings: AutomationSettings, wait: Wait, holder: str) -> Iterator[Context]:
+    with (
+        open_context(settings, load=True) as context,
+        database_lease(duckdb_files(context), wait, holder),
+    ):
+        try:
+            with naming_failures(settings):
+                yield context
+        finally:
+            # Before the database's lease is: whoever gets it next opens the same files.
+            context.close()
+
+
+def _evaluated(plan: Plan) -> dict[str, list[Interval]]:
+    """What a plan evaluates of each model, in the order of their dependencies."""
+    from sqlmesh.core.snapshot import snapshots_to_dag
+
+    missing = {each.snapshot_id: each.merged_intervals for each in plan.missing_intervals}
+    return {
+        s_id.name: [(moment(begin), moment(end)) for begin, end in missing[s_id]]
+        for s_id in snapshots_to_dag(plan.context_diff.snapshots.values())
+        if s_id in missing
+    }
+
+
+def _name(plan: Plan, fqn: str) -> str:
+    from ..project.snapshots import display_name
+
+    return display_name(plan.context_diff.snapshots_by_name[fqn])

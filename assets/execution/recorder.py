@@ -1,0 +1,286 @@
+"""Turns SQLMesh's progress into outcomes, each as soon as it is final.
+
+Knows SQLMesh's objects only by what it is handed, and imports nothing of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ..intervals import Interval, contiguous
+from ..ledger.outcome import FAILURES, AuditOutcome, Legacy, Outcome, OutcomeStatus
+
+
+@dataclass
+class Progress:
+    """What is known so far of one model in one execution.
+
+    Attributes:
+        planned: The batches that are done, and those that SQLMesh means to evaluate.
+        done: The batches that it has evaluated, audits included.
+        recovered: Whether a process that died has evaluated some of them.
+        failed: Whether a batch failed.
+        audit_failed: Whether a blocking audit was the cause.
+    """
+
+    name: str
+    snapshot: str
+    table: str | None = None
+    planned: Sequence[Interval] = ()
+    done: list[Interval] = field(default_factory=list)
+    interval_count: int = 0
+    duration_ms: int = 0
+    rows: int | None = None
+    bytes: int | None = None
+    audits: dict[str, AuditOutcome] = field(default_factory=dict)
+    failed: bool = False
+    audit_failed: bool = False
+    error: str | None = None
+    sql: str | None = None
+    unreachable: bool = False
+    recovered: bool = False
+    reason: str = ""
+    next_interval: datetime | None = None
+    feeds_executed: bool = False
+
+
+class Recorder:
+    """Collects one execution's progress and hands out each outcome once.
+
+    Called from SQLMesh's worker threads.
+
+    Args:
+        record: Takes an outcome that is final.
+        plan: Takes the batches that SQLMesh has not recorded and is about to evaluate, by ``fqn``.
+
+    Attributes:
+        plan: Id of the plan that the environment is at.
+        inherited: The batches that a process that died had planned, by ``fqn``, of the models
+            that it has not recorded.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[Outcome], None],
+        plan: Callable[[Mapping[str, Sequence[Interval]]], None],
+    ) -> None:
+        self._record, self._say_plan = record, plan
+        self._lock = threading.RLock()
+        self._progress: dict[str, Progress] = {}
+        self._recorded: dict[str, OutcomeStatus] = {}
+        self.plan: str | None = None
+        self.inherited: Mapping[str, Sequence[Interval]] = {}
+
+    @property
+    def recorded(self) -> Set[str]:
+        """``fqn`` of the models whose outcome is recorded."""
+        with self._lock:
+            return frozenset(self._recorded)
+
+    @property
+    def failures(self) -> Set[str]:
+        """``fqn`` of those among them that failed."""
+        with self._lock:
+            return {model for model, status in self._recorded.items() if status in FAILURES}
+
+    def inherit(self, legacy: Legacy) -> None:
+        """Takes what a process before this one has recorded of the same round, and planned."""
+        with self._lock:
+            for model, outcome in legacy.outcomes.items():
+                self._recorded[model] = outcome.status
+                failed = outcome.status in FAILURES
+                self._progress[model] = Progress(outcome.name, "", failed=failed)
+            self.inherited = {
+                model: batches
+                for model, batches in legacy.planned.items()
+                if model not in legacy.outcomes
+            }
+
+    def planned(
+        self,
+        progress: Mapping[str, Progress],
+        selected: Collection[str],
+        new: Mapping[str, Sequence[Interval]],
+    ) -> None:
+        """Takes what SQLMesh is about to evaluate.
+
+        Args:
+            progress: Every model that SQLMesh considers and every selected one, by ``fqn``.
+                Those without batches get their outcome now.
+            selected: The models whose outcome is wanted even when nothing happens to them.
+            new: The batches among them that SQLMesh has not recorded, by ``fqn``.
+        """
+        with self._lock:
+            self._say_plan(new)
+            for model, entry in progress.items():
+                known = self._progress.get(model)
+                if known is not None and known.done:
+                    # SQLMesh began anew after a plan: what it had recorded stays done.
+                    entry.planned = [*known.done, *entry.planned[len(entry.done) :]]
+                    entry.done, entry.recovered = known.done, known.recovered
+                    for name in ("interval_count", "duration_ms", "rows", "bytes", "audits"):
+                        setattr(entry, name, getattr(known, name))
+                self._progress[model] = entry
+                if len(entry.done) == len(entry.planned):
+                    if entry.done:
+                        self._finish(model, OutcomeStatus.EXECUTED)
+                    elif model in selected:
+                        status = (
+                            OutcomeStatus.NOT_READY if entry.reason else OutcomeStatus.UP_TO_DATE
+                        )
+                        self._finish(model, status)
+
+    def audited(self, model: str, results: Sequence[AuditOutcome]) -> None:
+        """Takes the audits of one batch."""
+        with self._lock:
+            audits = self._progress[model].audits
+            for result in results:
+                known = audits.get(result.check)
+                audits[result.check] = result if known is None else _both(known, result)
+
+    def done(
+        self,
+        model: str,
+        interval: Interval,
+        *,
+        interval_count: int,
+        duration_ms: int,
+        rows: int | None,
+        bytes_: int | None,
+    ) -> None:
+        """Takes a batch that was evaluated and audited."""
+        with self._lock:
+            entry = self._progress[model]
+            entry.done.append(interval)
+            entry.interval_count += interval_count
+            entry.duration_ms += duration_ms
+            entry.rows = _sum(entry.rows, rows)
+            entry.bytes = _sum(entry.bytes, bytes_)
+            if len(entry.done) == len(entry.planned):
+                self._finish(model, OutcomeStatus.EXECUTED)
+
+    def failed(
+        self,
+        model: str,
+        *,
+        error: str,
+        audit: bool,
+        sql: str | None = None,
+        unreachable: bool = False,
+    ) -> None:
+        """Takes a failure of a batch, or of the model as a whole; the first one counts."""
+        with self._lock:
+            entry = self._progress[model]
+            if not entry.failed:
+                entry.failed, entry.audit_failed = True, audit
+                entry.error, entry.sql, entry.unreachable = error, sql, unreachable
+            if len(entry.planned) == 1:
+                self._finish_failed(model)
+
+    def absent(self, model: str, name: str, environment: str) -> None:
+        """Takes a selected model that the environment does not hold."""
+        with self._lock:
+            self._progress[model] = Progress(
+                name=name,
+                snapshot="",
+                failed=True,
+                error=f"it is not in environment {environment!r}: apply it with a SQLMesh plan",
+            )
+            self._finish_failed(model)
+
+    def passed_over(self, model: str, name: str, failed: Collection[str]) -> None:
+        """Takes a selected model that is not tried because models upstream of it have failed."""
+        with self._lock:
+            names = sorted(self._progress[each].name for each in failed)
+            self._progress[model] = Progress(name, "", reason=f"upstream {', '.join(names)} failed")
+            self._finish(model, OutcomeStatus.SKIPPED)
+
+    def close_failures(self) -> None:
+        """Takes the end of one pass: what has failed is not tried again."""
+        with self._lock:
+            for model, entry in self._progress.items():
+                if entry.failed:
+                    self._finish_failed(model)
+
+    def ended(
+        self, skipped: Collection[str], upstream: Callable[[str], Collection[str]], cancelled: bool
+    ) -> None:
+        """Takes the end of the execution: nothing follows.
+
+        Args:
+            skipped: Models that SQLMesh passed over because of a failure upstream.
+            upstream: All ancestors of a model.
+            cancelled: Whether the execution was stopped before its end.
+        """
+        with self._lock:
+            self.close_failures()
+            for model, entry in self._progress.items():
+                if model in self._recorded or not entry.planned:
+                    continue
+                failed = sorted(
+                    self._progress[name].name
+                    for name in upstream(model)
+                    if name in self._progress and self._progress[name].failed
+                )
+                # What reads a model that was not started is skipped as well, by SQLMesh's word.
+                if model in skipped and (failed or not cancelled):
+                    entry.reason = f"upstream {', '.join(failed)} failed"
+                    self._finish(model, OutcomeStatus.SKIPPED)
+                elif cancelled:
+                    self._finish(model, OutcomeStatus.CANCELLED)
+
+    def _finish_failed(self, model: str) -> None:
+        status = (
+            OutcomeStatus.AUDIT_FAILED
+            if self._progress[model].audit_failed
+            else OutcomeStatus.FAILED
+        )
+        self._finish(model, status)
+
+    def _finish(self, model: str, status: OutcomeStatus) -> None:
+        if model in self._recorded:
+            return
+        self._recorded[model] = status
+        entry = self._progress[model]
+        self._record(
+            Outcome(
+                model=model,
+                name=entry.name,
+                status=status,
+                intervals=contiguous(entry.done),
+                interval_count=entry.interval_count,
+                batches=len(entry.done),
+                duration_ms=entry.duration_ms,
+                rows=entry.rows,
+                bytes=entry.bytes,
+                audits=tuple(entry.audits.values()),
+                reason=entry.reason,
+                error=entry.error,
+                sql=entry.sql,
+                snapshot=entry.snapshot,
+                table=entry.table,
+                plan=self.plan,
+                evaluated_at=datetime.now(UTC) if entry.done else None,
+                next_interval=entry.next_interval,
+                feeds_executed=entry.feeds_executed,
+                recovered=entry.recovered,
+                unreachable=entry.unreachable,
+            )
+        )
+
+
+def _both(first: AuditOutcome, second: AuditOutcome) -> AuditOutcome:
+    return AuditOutcome(
+        check=first.check,
+        passed=first.passed and second.passed,
+        blocking=first.blocking or second.blocking,
+        count=first.count + second.count,
+        query=first.query or second.query,
+    )
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first + (second or 0)

@@ -1,0 +1,210 @@
+"""What a step tells Dagster of its model's outcome: the truth table in code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from ..dagster_internals import (
+    SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION,
+    extract_data_version_from_entry,
+)
+from ..ledger.outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
+
+AssetEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.Output[Any]
+
+EVALUATED_AT = "sqlmesh/evaluated_at"
+"""Metadata of a materialization: when SQLMesh had evaluated the model."""
+
+PLAN = "sqlmesh/plan"
+"""Metadata of a materialization: the plan that the environment was at."""
+
+_LINEAGE = "dagster/column_lineage"
+_LONGEST_SQL = 10_000
+_RUN_ID = "sqlmesh/run_id"
+
+
+def report(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, outcome: Outcome
+) -> Iterator[AssetEvent]:
+    """Yields the events of one model's step.
+
+    Args:
+        context: The step's.
+        key: The model's asset key.
+        outcome: What the execution did to the model.
+
+    Raises:
+        dagster.Failure: The model failed, a blocking audit failed, an upstream failed, or the
+            run was cancelled before it.
+    """
+    checks = frozenset(check.name for check in context.selected_asset_check_keys)
+    metadata = outcome_metadata(outcome)
+    if outcome.status is OutcomeStatus.EXECUTED:
+        lineage = context.assets_def.metadata_by_key.get(key, {}).get(_LINEAGE)
+        yield dg.MaterializeResult(
+            asset_key=key,
+            # Dagster takes it from the last materialization, not from the definition.
+            metadata={**metadata, **({_LINEAGE: lineage} if lineage is not None else {})},
+            data_version=dg.DataVersion(_data_version(outcome, context.run_id)),
+            check_results=list(_checks(key, outcome.audits, checks)),
+        )
+    elif outcome.succeeded:
+        if outcome.status is OutcomeStatus.UP_TO_DATE and outcome.feeds_executed:
+            yield dg.MaterializeResult(
+                asset_key=key,
+                metadata=metadata,
+                data_version=_unchanged(context, key, outcome),
+            )
+        else:
+            yield _output_without_materialization(context)
+    else:
+        if outcome.status is OutcomeStatus.AUDIT_FAILED:
+            yield from _checks(key, outcome.audits, checks)
+        raise dg.Failure(
+            description=_failure(outcome),
+            metadata=metadata,
+            # A further attempt executes once more; what was skipped is not started before that.
+            allow_retries=outcome.status in FAILURES,
+        )
+
+
+def outcome_metadata(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as metadata of a materialization or a failure."""
+    metadata: dict[str, Any] = {
+        "sqlmesh/outcome": outcome.status.value,
+        "sqlmesh/model": outcome.name,
+        "sqlmesh/intervals": dg.MetadataValue.json(outcome.to_json()["intervals"]),
+        "sqlmesh/batches": outcome.batches,
+        "sqlmesh/duration_ms": outcome.duration_ms,
+    }
+    if outcome.interval_count:
+        metadata["sqlmesh/interval_count"] = outcome.interval_count
+    if outcome.audits:
+        metadata["sqlmesh/audits"] = len(outcome.audits)
+        metadata["sqlmesh/audits_failed"] = sum(not audit.passed for audit in outcome.audits)
+    if outcome.snapshot:
+        metadata["sqlmesh/snapshot"] = outcome.snapshot
+    if outcome.table:
+        metadata["sqlmesh/table"] = outcome.table
+    if outcome.plan:
+        metadata[PLAN] = outcome.plan
+    if outcome.evaluated_at:
+        metadata[EVALUATED_AT] = dg.MetadataValue.timestamp(outcome.evaluated_at)
+    if outcome.rows is not None:
+        metadata["dagster/row_count"] = outcome.rows
+    if outcome.bytes is not None:
+        metadata["sqlmesh/bytes_processed"] = outcome.bytes
+    if outcome.error:
+        metadata["sqlmesh/error"] = outcome.error
+    if outcome.sql:
+        metadata["sqlmesh/sql"] = dg.MetadataValue.md(_sql(outcome.sql))
+    return metadata
+
+
+def audit_result(key: dg.AssetKey, audit: AuditOutcome) -> dg.AssetCheckResult:
+    """One audit's result as an asset check's."""
+    metadata: Mapping[str, Any] = {"sqlmesh/failing_rows": audit.count}
+    if audit.query:
+        metadata = {**metadata, "sqlmesh/query": dg.MetadataValue.md(_sql(audit.query))}
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=audit.check,
+        passed=audit.passed,
+        severity=dg.AssetCheckSeverity.ERROR if audit.blocking else dg.AssetCheckSeverity.WARN,
+        metadata=metadata,
+    )
+
+
+def report_runless(
+    instance: dg.DagsterInstance, key: dg.AssetKey, outcome: Outcome, run_id: str
+) -> bool:
+    """Reports a model that a run evaluated and that no step of it reports.
+
+    SQLMesh evaluates upstream models whose intervals are missing, selected or not; and a run can
+    end between the evaluation and the step. Does nothing where the run has reported it already,
+    as a process may have done that died before it could say so.
+
+    Returns:
+        Whether it was reported.
+    """
+    if outcome.status is not OutcomeStatus.EXECUTED or is_reported(instance, key, run_id):
+        return False
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            asset_key=key,
+            description=f"Evaluated by the SQLMesh execution of run {run_id}",
+            metadata={
+                **outcome_metadata(outcome),
+                _RUN_ID: dg.MetadataValue.dagster_run(run_id),
+            },
+            tags={"dagster/data_version": _data_version(outcome, run_id)},
+        )
+    )
+    return True
+
+
+def is_reported(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> bool:
+    """Whether an asset's last materialization is a run's, by a step of it or without one."""
+    # From the log: what the asset itself names as its last is stored later (see Recovery).
+    for record in instance.fetch_materializations(key, limit=1).records:
+        made = record.asset_materialization
+        said = made.metadata.get(_RUN_ID) if made is not None else None
+        return run_id in {record.event_log_entry.run_id, said.value if said is not None else None}
+    return False
+
+
+def _checks(
+    key: dg.AssetKey, audits: tuple[AuditOutcome, ...], known: frozenset[str]
+) -> Iterator[dg.AssetCheckResult]:
+    return (audit_result(key, audit) for audit in audits if audit.check in known)
+
+
+def _data_version(outcome: Outcome, run_id: str) -> str:
+    # The snapshot says which logic, the run which evaluation of it.
+    return f"{outcome.snapshot}@{run_id}"
+
+
+def _unchanged(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, outcome: Outcome
+) -> dg.DataVersion:
+    event = context.instance.get_latest_materialization_event(key)
+    known = extract_data_version_from_entry(event) if event is not None else None
+    return known or dg.DataVersion(str(outcome.snapshot))
+
+
+def _output_without_materialization(context: dg.AssetExecutionContext) -> dg.Output[Any]:
+    """An output that lets what reads this asset run, and records no materialization.
+
+    Without an output Dagster skips every descendant, also one that SQLMesh has executed. Dagster
+    has no public way to say "ran, wrote nothing"; this is the mark with which it keeps the
+    outputs of observed source assets from becoming events (``execute_step.py``,
+    ``_log_materialization_or_observation_events_for_asset``).
+    """
+    (name,) = (
+        name
+        for name in context.op_execution_context.selected_output_names
+        if name in context.assets_def.keys_by_output_name
+    )
+    return dg.Output(
+        None, output_name=name, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+    )
+
+
+def _failure(outcome: Outcome) -> str:
+    if outcome.status is OutcomeStatus.AUDIT_FAILED:
+        failed = [audit for audit in outcome.audits if not audit.passed and audit.blocking]
+        named = ", ".join(f"{audit.check} ({audit.count:,} rows)" for audit in failed)
+        return f"{outcome.name}: blocking audit failed: {named or outcome.error}"
+    if outcome.status is OutcomeStatus.FAILED:
+        return f"{outcome.name} failed in SQLMesh: {outcome.error}"
+    if outcome.status is OutcomeStatus.SKIPPED:
+        return f"{outcome.name} was skipped by SQLMesh: {outcome.reason}"
+    return f"{outcome.name} was not evaluated: the run was cancelled before it"
+
+
+def _sql(sql: str) -> str:
+    shown = sql if len(sql) <= _LONGEST_SQL else f"{sql[:_LONGEST_SQL]}\n-- (cut)"
+    return f"```sql\n{shown}\n```"

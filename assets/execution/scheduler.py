@@ -1,0 +1,222 @@
+"""SQLMesh's scheduler with our ears on it: every batch, audit, signal and failure is heard.
+
+Everything that hooks into SQLMesh's scheduler, evaluator and console is here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlmesh.core.scheduler import Scheduler
+from sqlmesh.core.snapshot import DeployabilityIndex
+from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
+
+from ..intervals import Interval, moment
+from ..lease.server import ModelLease
+from ..ledger.outcome import AuditOutcome
+from ..naming import check_name
+from ..project.failures import is_unreachable
+from ..project.model_facts import audit_args
+from ..project.snapshots import display_name, table_identity
+from .recorder import Recorder
+
+if TYPE_CHECKING:
+    from sqlmesh.core.context import Context
+    from sqlmesh.core.environment import Environment
+    from sqlmesh.core.model.definition import AuditResult
+    from sqlmesh.core.snapshot import Snapshot, SnapshotEvaluator
+
+
+class RecordingScheduler(Scheduler):
+    """SQLMesh's scheduler, which tells the recorder of every batch it evaluates."""
+
+    recorder: Recorder
+    lease: ModelLease
+    failed: set[str]
+    left_out: dict[str, str]
+    index: DeployabilityIndex
+
+    @classmethod
+    def of(
+        cls, context: Context, environment: Environment, recorder: Recorder, lease: ModelLease
+    ) -> RecordingScheduler:
+        """The scheduler of an environment, as ``Context.create_scheduler`` makes it."""
+        state = context.state_sync
+        scheduler = cls(
+            state.get_snapshots(environment.snapshots).values(),
+            context.snapshot_evaluator,
+            state,
+            default_catalog=context.default_catalog,
+            max_workers=context.concurrent_tasks,
+            console=context.console,
+            notification_target_manager=context.notification_target_manager,
+        )
+        scheduler.recorder, scheduler.lease = recorder, lease
+        scheduler.failed, scheduler.left_out = set(), {}
+        # As Context.run: only prod's tables are all deployable.
+        scheduler.index = (
+            DeployabilityIndex.all_deployable()
+            if environment.naming_info.name == "prod"
+            else DeployabilityIndex.create(scheduler.snapshots.values())
+        )
+        _record_audits(context.snapshot_evaluator, recorder)
+        return scheduler
+
+    def evaluate(self, snapshot: Snapshot, *args: Any, **kwargs: Any) -> list[AuditResult]:
+        """Evaluates one batch and audits it; a failure is recorded on its way to the caller."""
+        try:
+            return super().evaluate(snapshot, *args, **kwargs)
+        except Exception as error:
+            self.failed.add(snapshot.name)
+            audit = isinstance(error, NodeAuditsErrors)
+            sql = None if audit else _rendered(snapshot, self, kwargs)
+            self.recorder.failed(
+                snapshot.name,
+                error=error_message(error),
+                audit=audit,
+                sql=sql,
+                unreachable=is_unreachable(error),
+            )
+            raise
+
+    def merged_missing_intervals(self, *args: Any, **kwargs: Any) -> Any:
+        """What misses intervals among the selected, with the lease on all of it in hand.
+
+        Asked by the scheduler at the beginning of a run, which then evaluates what this gives and
+        nothing else.
+        """
+        held: set[str] = set()
+        while True:
+            missing = self._missing(*args, **kwargs)
+            names = {snapshot.name for snapshot in missing}
+            if names <= held:
+                return missing
+            self.lease.hold(
+                {table_identity(snapshot): display_name(snapshot) for snapshot in missing}
+            )
+            held = names
+            # Whoever had any of it before may have evaluated it.
+            for snapshot in self.snapshots.values():
+                snapshot.pending_restatement_intervals = []  # a refresh only adds to these
+            self.state_sync.refresh_snapshot_intervals(self.snapshots.values())
+
+    def _missing(
+        self, *args: Any, selected_snapshots: set[str] | None = None, **kwargs: Any
+    ) -> dict[Snapshot, Any]:
+        """As SQLMesh has it, but for standalone audits ahead of what they read.
+
+        SQLMesh itself never selects standalone audits. One that rides along with a model that a
+        person runs would be recorded for a time that the other models it reads do not have yet.
+        """
+        self.left_out = {}
+        every = super().merged_missing_intervals(*args, **kwargs)
+        selected = (
+            selected_snapshots if selected_snapshots is not None else set(self.snapshots_by_name)
+        )
+        missing = {snapshot.name for snapshot in every} - selected
+        for snapshot in every:
+            if snapshot.is_audit and (lacking := missing & self.ancestors(snapshot.name)):
+                named = ", ".join(
+                    sorted(display_name(self.snapshots_by_name[each]) for each in lacking)
+                )
+                self.left_out[snapshot.name] = f"{named} has to be evaluated first"
+        return {
+            snapshot: intervals
+            for snapshot, intervals in every.items()
+            if snapshot.name in selected and snapshot.name not in self.left_out
+        }
+
+    def recorded_intervals(self, name: str) -> list[Interval]:
+        """What SQLMesh has recorded of a snapshot, as it was at the beginning of the run."""
+        snapshot = self.snapshots_by_name[name]
+        deployable = self.index.is_representative(snapshot)
+        known = snapshot.intervals if deployable else snapshot.dev_intervals
+        return [(moment(start), moment(end)) for start, end in known]
+
+    def ancestors(self, name: str) -> set[str]:
+        """All that a snapshot reads, directly or not, by name."""
+        return ancestors([name], self.snapshots_by_name) - {name}
+
+
+def ancestors(
+    names: Iterable[str],
+    snapshots: Mapping[str, Snapshot],
+    ignoring: Container[str] = frozenset(),
+) -> set[str]:
+    """The names and everything upstream of them that the environment holds.
+
+    Args:
+        names: Where it begins.
+        snapshots: All by name.
+        ignoring: Names beyond which it does not go.
+    """
+    found: set[str] = set()
+    queue = deque(names)
+    while queue:
+        name = queue.popleft()
+        if name not in found and name in snapshots:
+            found.add(name)
+            if name not in ignoring:
+                queue.extend(parent.name for parent in snapshots[name].parents)
+    return found
+
+
+def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
+    """Has the evaluator tell the recorder of every audit.
+
+    Its return value is the only place where passed audits have names, and the scheduler drops it
+    when a blocking audit fails.
+    """
+    original = getattr(evaluator.audit, "__wrapped__", evaluator.audit)
+
+    def audit(*, snapshot: Snapshot, **kwargs: Any) -> list[AuditResult]:
+        results = original(snapshot=snapshot, **kwargs)
+        used = [result for result in results if not result.skipped]
+        dialect = evaluator.adapter.dialect
+        recorder.audited(
+            snapshot.name,
+            [
+                AuditOutcome(
+                    check=check_name(result.audit.name, audit_args(result.audit_args)),
+                    passed=not result.count,
+                    blocking=result.blocking,
+                    count=result.count or 0,
+                    query=result.query.sql(dialect=dialect, pretty=True)
+                    if result.count and result.query is not None
+                    else None,
+                )
+                for result in used
+            ],
+        )
+        return results
+
+    audit.__wrapped__ = original  # type: ignore[attr-defined]
+    evaluator.audit = audit  # type: ignore[method-assign, assignment]
+
+
+def error_message(error: BaseException) -> str:
+    """An error with its kind, as outcomes show it."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _rendered(
+    snapshot: Snapshot, scheduler: RecordingScheduler, batch: dict[str, Any]
+) -> str | None:
+    """The SQL of a batch that failed, where the model is SQL and still renders."""
+    if not snapshot.is_model or not snapshot.model.is_sql:
+        return None
+    index = batch.get("deployability_index") or DeployabilityIndex.all_deployable()
+    try:
+        query = snapshot.model.render_query(
+            start=batch["start"],
+            end=batch["end"],
+            execution_time=batch["execution_time"],
+            snapshots=scheduler.snapshots_by_name,
+            deployability_index=index,
+            engine_adapter=scheduler.snapshot_evaluator.adapter,
+        )
+    except SQLMeshError:
+        return None
+    return query.sql(dialect=snapshot.model.dialect, pretty=True) if query is not None else None

@@ -1,0 +1,128 @@
+"""What a run's ledger says: rounds, who leads them, outcomes. Pure; reads and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
+
+from ..intervals import Interval
+from .outcome import Outcome
+
+
+@dataclass
+class Round:
+    """One execution that a run asks for.
+
+    Steps that are retried ask for another one, and so do those that a round has left out. A process
+    that dies is replaced by another process of the run, within the round.
+
+    Attributes:
+        claims: Processes that are ready to execute, with their places in the log; the first of
+            them that lives leads.
+        started: Processes that have executed.
+        left_out: ``fqn`` of models of the run that it does not deal with, although they have not
+            succeeded: other steps still make what they read, or an earlier round dealt with them.
+        planned: Batches that SQLMesh meant to evaluate and had not recorded before, by ``fqn``.
+        outcomes: What became of the models, by ``fqn``.
+        ended: Whether nothing follows.
+        error: Why the execution gave up, where it did.
+    """
+
+    claims: dict[str, int] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    left_out: frozenset[str] = frozenset()
+    planned: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    ended: bool = False
+    error: str | None = None
+
+    def leader(self, lives: Callable[[str], bool]) -> str | None:
+        """The process that is to execute, if one of those that are ready lives."""
+        ready = sorted(self.claims, key=self.claims.__getitem__)
+        return next((process for process in ready if lives(process)), None)
+
+
+@dataclass(frozen=True)
+class RoundOver:
+    """A round ended without an outcome for the model that was asked for.
+
+    Attributes:
+        error: Why, where the execution gave up.
+    """
+
+    error: str | None
+
+
+class History:
+    """The rounds of one run."""
+
+    def __init__(self) -> None:
+        self.rounds: list[Round] = []
+
+    def round(self, number: int) -> Round:
+        """The round of a number, which counts from 1."""
+        while len(self.rounds) < number:
+            self.rounds.append(Round())
+        return self.rounds[number - 1]
+
+    @property
+    def executions(self) -> int:
+        """How many SQLMesh executions the run has started."""
+        return sum(len(each.started) for each in self.rounds)
+
+    @property
+    def outcomes(self) -> Mapping[str, Outcome]:
+        """The last outcome of every model, by ``fqn``."""
+        found: dict[str, Outcome] = {}
+        for each in self.rounds:
+            found.update(each.outcomes)
+        return found
+
+    def last(self, model: str) -> Outcome | None:
+        """A model's last outcome, where it has one."""
+        rounds = (each for each in reversed(self.rounds) if model in each.outcomes)
+        return next((each.outcomes[model] for each in rounds), None)
+
+    def find(self, model: str, after: int) -> Outcome | RoundOver | None:
+        """What a step is to report, if it can be told already.
+
+        Args:
+            model: The model's ``fqn``.
+            after: The round with which the step's last attempt failed, 0 for its first attempt.
+        """
+        last = self.last(model)
+        if last is not None and last.succeeded:
+            return last
+        dealing = (each for each in reversed(self.rounds[after:]) if model not in each.left_out)
+        if (current := next(dealing, None)) is None:
+            return None
+        if model in current.outcomes:
+            return current.outcomes[model]
+        return RoundOver(current.error) if current.ended else None
+
+    def wanted_round(self, model: str, after: int) -> int:
+        """Number of the round that a step waits for whose outcome cannot be told yet."""
+        last = self.rounds[-1] if self.rounds else Round()
+        next_one = last.ended and model in last.left_out
+        return max(len(self.rounds) + next_one, after + 1)
+
+    def left(self, number: int, ready: Set[str], *, repeats: bool) -> list[str]:
+        """The models that a round is to deal with.
+
+        Args:
+            number: The round's.
+            ready: The models that it can deal with.
+            repeats: Whether it is about those too that have not succeeded before.
+        """
+        earlier: dict[str, Outcome] = {}
+        for each in self.rounds[: number - 1]:
+            earlier.update(each.outcomes)
+        return [
+            model
+            for model in ready
+            if model not in earlier or (repeats and not earlier[model].succeeded)
+        ]
+
+    def was_left_out(self, model: str, number: int) -> bool:
+        """Whether a round is wanted because the one before has left a model out."""
+        return number > 1 and model in self.round(number - 1).left_out

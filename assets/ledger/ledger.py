@@ -1,0 +1,284 @@
+"""The record of a run's executions and their outcomes, in Dagster's event log.
+
+Every process of the run writes it and reads it alike, on whatever storage Dagster has. Its lines
+are engine events, which a person reads in the run's log as live progress.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence, Set
+
+import dagster as dg
+
+from ..dagster_internals import EngineEventData, EventLogCursor
+from ..intervals import Interval, interval_from_json, interval_to_json
+from .history import History, RoundOver
+from .outcome import Outcome
+from .process import lives, this_process
+
+_SCOPE = "sqlmesh/scope"
+_ROUND = "sqlmesh/round"
+_PROCESS = "sqlmesh/process"
+_CLAIMED = "sqlmesh/execution_claim"
+_STARTED = "sqlmesh/execution_started"
+_LEFT_OUT = "sqlmesh/execution_left_out"
+_PLANNED = "sqlmesh/execution_plan"
+_OUTCOME = "sqlmesh/outcome_record"
+_ENDED = "sqlmesh/execution_ended"
+
+SILENT_SECONDS = 60.0
+"""A process that has written nothing for so long may be dead; the lease then tells for sure."""
+
+_LATE_SECONDS = 10.0
+"""How late an event may show up behind one with a higher id: PostgreSQL gives the id out before
+the transaction that writes the event commits."""
+
+
+class Ledger:
+    """The ledger of one environment in one run, as one of the run's processes sees it.
+
+    Thread-safe. What this process writes it knows at once; what others write, after
+    :meth:`refresh`.
+
+    Args:
+        instance: Where the run's events are kept.
+        run: The run.
+        scope: Of the environment's :class:`.AssetIndex`; a person may run models of several.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, run: dg.DagsterRun, scope: str) -> None:
+        self._instance = instance
+        self._run = run
+        self._scope = scope
+        self._log = _RunLog(instance, run.run_id)
+        self._changed = threading.Condition(threading.RLock())
+        self._heard: dict[str, float] = {}
+        self._written = time.monotonic()
+        self.process = this_process()
+        self.history = History()
+
+    # Writing
+
+    def claim(self, number: int) -> None:
+        """Says that this process is ready to execute a round."""
+        self._write(f"Process {self.process} is ready to run SQLMesh", number, _CLAIMED, "")
+
+    def started(self, number: int, models: int, left_out: Set[str] = frozenset()) -> None:
+        """Records that this process executes a round from here on, and what not."""
+        message = f"SQLMesh execution of {models} model{'s' * (models != 1)} started"
+        if left_out:
+            message += f"; {len(left_out)} of the run wait for other steps or have failed before"
+            self._write(message, number, _LEFT_OUT, sorted(left_out))
+        self._write(message, number, _STARTED, self.process)
+
+    def planned(self, number: int, batches: Mapping[str, Sequence[Interval]]) -> None:
+        """Records what SQLMesh is about to evaluate, so that a successor knows."""
+        content = {model: [interval_to_json(each) for each in b] for model, b in batches.items()}
+        count = sum(map(len, batches.values()))
+        message = f"SQLMesh evaluates {len(batches)} models in {count} batches"
+        self._write(message, number, _PLANNED, content)
+
+    def record(self, number: int, outcome: Outcome, step: str | None) -> None:
+        """Records a model's outcome, as one of its step's lines."""
+        self._write(outcome.summary(), number, _OUTCOME, outcome.to_json(), step)
+
+    def ended(self, number: int, error: str | None) -> None:
+        """Records that a round has ended; nothing of it follows."""
+        message = "SQLMesh execution ended" if error is None else f"SQLMesh gave up: {error}"
+        try:
+            self._write(message, number, _ENDED, {"error": error})
+        finally:
+            # Also where the log does not take it: steps of this process must not wait for ever.
+            with self._changed:
+                current = self.history.round(number)
+                if not current.ended:
+                    current.ended = True
+                    current.error = error or "its end could not be written to the event log"
+                self._changed.notify_all()
+
+    def say(self, message: str, number: int | None = None) -> None:
+        """Writes a line to the run's log."""
+        self._write(message, number)
+
+    def _write(
+        self,
+        message: str,
+        number: int | None = None,
+        kind: str | None = None,
+        value: object = None,
+        step: str | None = None,
+    ) -> None:
+        metadata: dict[str, dg.MetadataValue] = {
+            _PROCESS: dg.MetadataValue.text(self.process),
+            _SCOPE: dg.MetadataValue.text(self._scope),
+        }
+        if number is not None:
+            metadata[_ROUND] = dg.MetadataValue.int(number)
+        if kind is not None:
+            known = isinstance(value, str)
+            metadata[kind] = (
+                dg.MetadataValue.text(str(value)) if known else dg.MetadataValue.json(value)  # type: ignore[arg-type]
+            )
+        self._instance.report_engine_event(
+            message, self._run, EngineEventData(metadata=metadata), step_key=step
+        )
+        with self._changed:
+            self._written = time.monotonic()
+            if kind != _CLAIMED:  # whose order is the log's: refresh reads them all
+                _fold(self.history, metadata)
+            self._changed.notify_all()
+
+    # Reading
+
+    def refresh(self) -> None:
+        """Reads what other processes of the run have written since the last time."""
+        with self._changed:
+            for place, event in self._log.news():
+                metadata = _engine_metadata(event, self._scope)
+                if (process := metadata.get(_PROCESS)) is None:
+                    continue
+                if process.value != self.process or _CLAIMED in metadata:
+                    self._heard[str(process.value)] = time.monotonic()
+                    _fold(self.history, metadata, place)
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Waits until this process has recorded something, at most for some seconds."""
+        with self._changed:
+            self._changed.wait(timeout=seconds)
+
+    def find(self, model: str, after: int) -> Outcome | RoundOver | None:
+        """As :meth:`.History.find`."""
+        with self._changed:
+            return self.history.find(model, after)
+
+    def leader(self, number: int) -> str | None:
+        """The process that is to execute a round, if one that is ready lives."""
+        with self._changed:
+            if number > len(self.history.rounds):
+                return None
+            return self.history.round(number).leader(self._lives)
+
+    def outcome(self, model: str) -> Outcome | None:
+        """A model's last outcome so far, where it has one."""
+        with self._changed:
+            return self.history.last(model)
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """The last outcome of every model so far, by ``fqn``."""
+        with self._changed:
+            return dict(self.history.outcomes)
+
+    def silent_seconds(self) -> float:
+        """How long this process has written nothing."""
+        with self._changed:
+            return time.monotonic() - self._written
+
+    def failed_round(self, model: str, step: str) -> int:
+        """The round with which the last attempt of a step that is being retried failed."""
+        settled = failed = 0
+        types = {dg.DagsterEventType.ENGINE_EVENT, dg.DagsterEventType.STEP_UP_FOR_RETRY}
+        for event in _events(self._instance, self._run.run_id, types):
+            if event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY:
+                failed = settled if event.step_key == step else failed
+                continue
+            metadata = _engine_metadata(event, self._scope)
+            outcome = metadata.get(_OUTCOME)
+            if _ENDED in metadata or (outcome and outcome.value["model"] == model):  # type: ignore[index, call-overload]
+                settled = max(settled, int(metadata[_ROUND].value))  # type: ignore[arg-type]
+        return failed
+
+    def _lives(self, process: str) -> bool:
+        if process == self.process:
+            return True
+        heard = self._heard.get(process, time.monotonic())
+        return lives(process) and time.monotonic() - heard < SILENT_SECONDS
+
+
+def read_history(instance: dg.DagsterInstance, run_id: str, scope: str) -> History:
+    """What the ledger of an environment in a run says now."""
+    history = History()
+    for place, event in enumerate(_events(instance, run_id, {dg.DagsterEventType.ENGINE_EVENT})):
+        _fold(history, _engine_metadata(event, scope), place)
+    return history
+
+
+def has_step_workers(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a run's steps have processes of their own."""
+    starting = dg.DagsterEventType.STEP_WORKER_STARTING
+    return bool(instance.get_records_for_run(run_id, of_type=starting, limit=1).records)
+
+
+def _fold(history: History, metadata: Mapping[str, dg.MetadataValue], place: int = 0) -> None:
+    """Adds one event to a history; adding it again changes nothing."""
+    if _ROUND not in metadata:
+        return
+    current = history.round(int(metadata[_ROUND].value))  # type: ignore[arg-type]
+    process = str(metadata[_PROCESS].value)
+    if _CLAIMED in metadata:
+        current.claims.setdefault(process, place)
+    elif (left_out := metadata.get(_LEFT_OUT)) is not None:
+        current.left_out = frozenset(left_out.value)  # type: ignore[arg-type]
+    elif _STARTED in metadata:
+        current.started.add(process)
+    elif (plan := metadata.get(_PLANNED)) is not None:
+        for model, batches in plan.value.items():  # type: ignore[union-attr]
+            current.planned[model] = tuple(map(interval_from_json, batches))  # type: ignore[arg-type]
+    elif (record := metadata.get(_OUTCOME)) is not None:
+        outcome = Outcome.from_json(record.value)  # type: ignore[arg-type]
+        current.outcomes[outcome.model] = outcome
+    elif (end := metadata.get(_ENDED)) is not None:
+        current.ended, current.error = True, end.value["error"]  # type: ignore[index, call-overload, assignment]
+
+
+class _RunLog:
+    """A run's engine events, read further and further.
+
+    Reads the last seconds again each time, because an event may show up late.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, run_id: str) -> None:
+        self._instance, self._run_id = instance, run_id
+        self._settled: int | None = None
+        self._recent: dict[int, float] = {}
+
+    def news(self) -> Iterator[tuple[int, dg.DagsterEvent]]:
+        """The events that it has not given before, with their places in the log."""
+        now = time.monotonic()
+        old = [number for number, seen in self._recent.items() if now - seen > _LATE_SECONDS]
+        if old:
+            self._settled = max(old)
+            self._recent = {n: seen for n, seen in self._recent.items() if n > self._settled}
+        cursor = None
+        if self._settled is not None:
+            cursor = EventLogCursor.from_storage_id(self._settled).to_string()
+        page = self._instance.get_records_for_run(
+            self._run_id, cursor=cursor, of_type=dg.DagsterEventType.ENGINE_EVENT
+        )
+        for record in page.records:
+            event = record.event_log_entry.dagster_event
+            if record.storage_id not in self._recent and event is not None:
+                self._recent[record.storage_id] = now
+                yield record.storage_id, event
+
+
+def _events(
+    instance: dg.DagsterInstance, run_id: str, types: set[dg.DagsterEventType]
+) -> Iterator[dg.DagsterEvent]:
+    """A run's events of some types, oldest first.
+
+    Dagster's public event-log API serves asset events only; ``get_records_for_run`` is what its
+    own executors read a run's events with. Without a limit it gives them all.
+    """
+    for record in instance.get_records_for_run(run_id, of_type=types).records:
+        if (event := record.event_log_entry.dagster_event) is not None:
+            yield event
+
+
+def _engine_metadata(event: dg.DagsterEvent, scope: str) -> Mapping[str, dg.MetadataValue]:
+    """What an event of an environment's ledger says; nothing where it is none."""
+    data = event.event_specific_data
+    metadata = data.metadata if isinstance(data, EngineEventData) else {}
+    return metadata if metadata.get(_SCOPE) == dg.MetadataValue.text(scope) else {}

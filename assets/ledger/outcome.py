@@ -1,0 +1,165 @@
+"""What an execution did to one model."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from ..intervals import Interval, interval_from_json, interval_to_json
+
+_LONGEST_ERROR = 500
+_MOMENTS = ("evaluated_at", "next_interval")
+
+
+class OutcomeStatus(StrEnum):
+    """What an execution did to one model."""
+
+    EXECUTED = "executed"
+    UP_TO_DATE = "up_to_date"
+    NOT_READY = "not_ready"
+    FAILED = "failed"
+    AUDIT_FAILED = "audit_failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+SUCCESSES = frozenset({OutcomeStatus.EXECUTED, OutcomeStatus.UP_TO_DATE, OutcomeStatus.NOT_READY})
+"""Statuses with which a step succeeds."""
+
+FAILURES = frozenset({OutcomeStatus.FAILED, OutcomeStatus.AUDIT_FAILED})
+"""Statuses of a model that SQLMesh tried to evaluate and could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOutcome:
+    """One audit of one model, over all batches of the execution.
+
+    Attributes:
+        check: Name of the asset check.
+        passed: Whether no batch had a failing row.
+        blocking: Whether SQLMesh stopped at the model because of it, had it failed.
+        count: Failing rows, over all batches.
+        query: The audit's query for the first batch that failed.
+    """
+
+    check: str
+    passed: bool
+    blocking: bool
+    count: int
+    query: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an execution did to one model.
+
+    Attributes:
+        model: The model's ``fqn``, or a standalone audit's.
+        name: The name that a person knows it by.
+        intervals: What was evaluated with success, as contiguous ranges.
+        interval_count: How many of the model's own intervals these ranges hold.
+        batches: How many batches were evaluated with success.
+        duration_ms: Evaluation time of these batches, in milliseconds.
+        rows: Rows written, where the engine tells it.
+        bytes: Bytes processed, where the engine tells it.
+        reason: Why, for a person; empty where the status says it all.
+        error: SQLMesh's message, where the model failed.
+        sql: The rendered query of the batch that failed.
+        snapshot: Identifier of the SQLMesh snapshot.
+        table: The physical table that was written, where there is one.
+        plan: Id of the plan that the environment was at.
+        evaluated_at: When the last batch was recorded, by the clock of the process that executed;
+            aware, and never before what SQLMesh itself has written down for it.
+        next_interval: When the model's next interval is due, in UTC.
+        feeds_executed: Whether a selected model downstream is evaluated in the same execution.
+        recovered: Whether a process that died has evaluated it, at least in part, and SQLMesh's
+            state is all that is known of that.
+        unreachable: Whether it failed because a server was out of reach.
+    """
+
+    model: str
+    name: str
+    status: OutcomeStatus
+    intervals: tuple[Interval, ...] = ()
+    interval_count: int = 0
+    batches: int = 0
+    duration_ms: int = 0
+    rows: int | None = None
+    bytes: int | None = None
+    audits: tuple[AuditOutcome, ...] = ()
+    reason: str = ""
+    error: str | None = None
+    sql: str | None = None
+    snapshot: str | None = None
+    table: str | None = None
+    plan: str | None = None
+    evaluated_at: datetime | None = None
+    next_interval: datetime | None = None
+    feeds_executed: bool = False
+    recovered: bool = False
+    unreachable: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether a step may succeed with it."""
+        return self.status in SUCCESSES
+
+    def summary(self) -> str:
+        """One line for a run's log, such as ``sales.orders executed: 2 intervals, 0.8 s``."""
+        parts = []
+        if self.interval_count:
+            parts.append(f"{self.interval_count:,} interval{'s' * (self.interval_count != 1)}")
+        if self.rows is not None:
+            parts.append(f"{self.rows:,} row{'s' * (self.rows != 1)}")
+        if self.batches:
+            parts.append(f"{self.duration_ms / 1000:.1f} s")
+        if self.reason:
+            parts.append(self.reason)
+        if self.error:
+            # In one line; the whole of it is in the step's metadata.
+            parts.append(textwrap.shorten(self.error, _LONGEST_ERROR, placeholder=" …"))
+        if self.status is OutcomeStatus.UP_TO_DATE and self.next_interval:
+            parts.append(f"next interval ready at {self.next_interval:%Y-%m-%d %H:%M} UTC")
+        verb = self.status.value.replace("_", " ")
+        return f"{self.name} {verb}" + (f": {', '.join(parts)}" if parts else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that :meth:`from_json` reads."""
+        return {
+            **dataclasses.asdict(self),
+            "intervals": [interval_to_json(interval) for interval in self.intervals],
+            **{name: (at := getattr(self, name)) and at.isoformat() for name in _MOMENTS},
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Outcome:
+        """Reads :meth:`to_json`."""
+        moments = {name: content[name] for name in _MOMENTS}
+        return cls(
+            **{
+                **content,
+                "status": OutcomeStatus(content["status"]),
+                "intervals": tuple(map(interval_from_json, content["intervals"])),
+                "audits": tuple(AuditOutcome(**audit) for audit in content["audits"]),
+                **{name: at and datetime.fromisoformat(at) for name, at in moments.items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Legacy:
+    """What a process that executed a round and died has left in the ledger.
+
+    Attributes:
+        outcomes: What it recorded, by ``fqn``.
+        planned: The batches that it meant to evaluate and that SQLMesh had not recorded before,
+            by ``fqn``. Those that SQLMesh has recorded now, it has evaluated.
+    """
+
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    planned: Mapping[str, Sequence[Interval]] = field(default_factory=dict)

@@ -1,0 +1,36 @@
+"""The environment as SQLMesh's state has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...config.errors import EnvironmentNotFound
+from ...config.settings import AutomationSettings
+from ..sqlmesh_internals import state_connection, state_is_open, unmigrated_state
+from .opening import duckdb_files
+
+if TYPE_CHECKING:
+    from sqlmesh.core.context import Context
+    from sqlmesh.core.environment import Environment
+
+
+def read_environment(context: Context, settings: AutomationSettings) -> Environment:
+    """The environment as SQLMesh's state has it now.
+
+    Raises:
+        EnvironmentNotFound: It has never been planned, or there is no state at all.
+    """
+    files = duckdb_files(context)
+    state = state_connection(context)
+    if state.type_ == "duckdb" and files and not any(file.exists() for file in files):
+        raise EnvironmentNotFound(settings.environment, settings.project)
+    if not state_is_open(context):
+        with unmigrated_state(context) as state_sync:
+            # get_versions takes every error for a missing table.
+            state_sync.engine_adapter.fetchone("SELECT 1")  # type: ignore[attr-defined]
+            if state_sync.get_versions(validate=False).schema_version == 0:
+                raise EnvironmentNotFound(settings.environment, settings.project)
+    environment = context.state_sync.get_environment(settings.environment)
+    if environment is None:
+        raise EnvironmentNotFound(settings.environment, settings.project)
+    return environment

@@ -1,0 +1,99 @@
+"""What SQLMesh and the database drivers raise, as this package's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...config.errors import (
+    AutomationError,
+    DatabaseLocked,
+    ProjectInvalid,
+    SQLMeshFailed,
+    StateUnavailable,
+    Unavailable,
+)
+from ...config.settings import AutomationSettings
+
+
+@contextmanager
+def naming_refusals(settings: AutomationSettings) -> Iterator[None]:
+    """Names what is wrong with a project while SQLMesh opens it.
+
+    The project's own Python code runs then, which may raise anything.
+
+    Raises:
+        ProjectInvalid: SQLMesh refuses the configuration or a file.
+        Unavailable: A database is locked or out of reach.
+    """
+    from sqlmesh.utils.errors import SQLMeshError
+
+    try:
+        yield
+    except AutomationError:
+        raise
+    except Exception as error:
+        reason = str(error).strip()
+        if not isinstance(error, SQLMeshError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise _unavailable(settings, error) or ProjectInvalid(settings.project, reason) from error
+
+
+@contextmanager
+def naming_failures(settings: AutomationSettings) -> Iterator[None]:
+    """Names what goes wrong while SQLMesh works with a project.
+
+    Errors that it does not know pass through unchanged.
+
+    Raises:
+        Unavailable: A database is locked or out of reach.
+        SQLMeshFailed: SQLMesh gave up.
+    """
+    from sqlmesh.utils.errors import SQLMeshError
+
+    try:
+        yield
+    except AutomationError:
+        raise
+    except Exception as error:
+        named: AutomationError | None = _unavailable(settings, error)
+        if named is None and isinstance(error, SQLMeshError):
+            named = SQLMeshFailed(settings.project, str(error).strip())
+        if named is None:
+            raise
+        raise named from error
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether a model failed because a server was out of reach, so that trying again may help."""
+    cause: BaseException | None = error
+    while cause is not None:
+        kinds = {kind.__name__ for kind in type(cause).__mro__}
+        if kinds & {"OperationalError", "InterfaceError"}:
+            # psycopg2 has no code where the connection broke, 08 for the connection itself and
+            # 57P for a server that shuts down; any other one is the query's own.
+            code = getattr(cause, "pgcode", "")
+            return code is None or code.startswith(("08", "57P"))
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _unavailable(settings: AutomationSettings, error: Exception) -> Unavailable | None:
+    """The error for a database that is locked or out of reach, if that is what happened."""
+    cause: BaseException | None = error
+    while cause is not None:
+        kinds = {kind.__name__ for kind in type(cause).__mro__}
+        if "IOException" in kinds and "Could not set lock" in str(cause):
+            return DatabaseLocked(*_locked(str(cause)))
+        # Every driver names these two after PEP 249.
+        if kinds & {"OperationalError", "InterfaceError", "IOException"}:
+            return StateUnavailable(settings.project, str(cause).strip())
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _locked(message: str) -> tuple[str, str]:
+    """DuckDB's message without its prefix, and the file that it names."""
+    _, _, rest = message.partition('file "')
+    file, _, reason = rest.partition('": ')
+    return (file or "of this project"), (reason or message).partition(" See also")[0]

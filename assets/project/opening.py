@@ -1,0 +1,152 @@
+"""The SQLMesh project: opening it and reading its facts.
+
+``sqlmesh`` is imported inside functions, because definitions import this module.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...config.errors import GatewayUnknown, IncompatiblePackages, ProjectEmpty
+from ...config.settings import AutomationSettings
+from ..sqlmesh_internals import set_default_catalog, state_connection
+from .failures import naming_failures, naming_refusals
+from .manifest import Manifest
+from .model_facts import manifest_of
+
+if TYPE_CHECKING:
+    from sqlmesh.core.config.connection import ConnectionConfig
+    from sqlmesh.core.context import Context
+
+SQLMESH_LOCK = threading.RLock()
+"""Held while SQLMesh loads or computes in this process: contexts share croniter objects and
+caches that are not thread-safe."""
+
+
+@contextmanager
+def open_context(settings: AutomationSettings, *, load: bool) -> Iterator[Context]:
+    """A SQLMesh context whose connections are closed at the end.
+
+    Args:
+        settings: The project and its gateway.
+        load: Whether to load the project's files. Without, only the configuration is read;
+            models come from SQLMesh's state.
+
+    Raises:
+        ProjectInvalid: SQLMesh refuses the configuration or a file.
+        GatewayUnknown: The gateway is not configured.
+        IncompatiblePackages: ``sqlglotc`` is installed.
+        Unavailable: A database is locked or out of reach.
+    """
+    import_sqlmesh()
+    from sqlmesh.core.context import Context
+
+    context = None
+    with naming_failures(settings):
+        try:
+            with SQLMESH_LOCK, naming_refusals(settings):
+                _check_gateway(settings)
+                context = Context(paths=[settings.project], gateway=settings.gateway, load=False)
+                if load:
+                    _name_catalogs(context)
+                    context.load()
+            yield context
+        finally:
+            if context is not None:
+                context.close()
+
+
+def import_sqlmesh() -> None:
+    """Imports SQLMesh, silent and without its usage reports.
+
+    Raises:
+        IncompatiblePackages: ``sqlglotc`` is installed, which breaks SQLMesh's import.
+    """
+    os.environ.setdefault("SQLMESH__DISABLE_ANONYMIZED_ANALYTICS", "true")
+    # A run worker that forks after Dagster has started threads can hang.
+    os.environ.setdefault("MAX_FORK_WORKERS", "1")
+    try:
+        from sqlmesh.core.console import NoopConsole, set_console
+    except TypeError as error:
+        # Its compiled modules lie in sqlglot's own folder, so only its metadata shows it.
+        if not any(importlib.metadata.distributions(name="sqlglotc")):
+            raise
+        raise IncompatiblePackages(str(error)) from error
+    set_console(NoopConsole())
+
+
+def _check_gateway(settings: AutomationSettings) -> None:
+    from sqlmesh.core.config import Config
+    from sqlmesh.core.config.loader import load_configs
+
+    config = load_configs(None, Config, [settings.project])[settings.project]
+    known = config.gateways if isinstance(config.gateways, dict) else {}
+    if settings.gateway is not None and settings.gateway.lower() not in known:
+        variable = settings.variable("GATEWAY")
+        raise GatewayUnknown(settings.gateway, known, settings.project, variable)
+
+
+def _name_catalogs(context: Context) -> None:
+    """Tells SQLMesh the default catalog of DuckDB databases that do not exist yet.
+
+    It would ask the database, and DuckDB would make one.
+    """
+    import duckdb
+
+    for gateway, adapter in context.engine_adapters.items():
+        connection = context.config.get_connection(gateway)
+        files = _files(connection)
+        if not files or any(file.exists() for file in files):
+            continue
+        if catalogs := getattr(connection, "catalogs", None):
+            set_default_catalog(adapter, next(iter(catalogs)))
+            continue
+        # DuckDB names a catalog after the file; only it knows all its rules for that.
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            duckdb.connect(str(Path(folder) / files[0].name)) as database,
+        ):
+            ((catalog,),) = database.execute("SELECT current_database()").fetchall()
+        set_default_catalog(adapter, catalog)
+
+
+def duckdb_files(context: Context) -> list[Path]:
+    """The DuckDB files that a context opens, for its state and its tables."""
+    connections = (context.connection_config, state_connection(context))
+    return sorted({file for connection in connections for file in _files(connection)})
+
+
+def _files(connection: ConnectionConfig) -> list[Path]:
+    if connection.type_ != "duckdb":
+        return []
+    catalogs = getattr(connection, "catalogs", None) or {}
+    paths = [getattr(connection, "database", None), *catalogs.values()]
+    files = []
+    for path in paths:
+        path = path if isinstance(path, str) else getattr(path, "path", None)
+        if path and path != ":memory:" and not path.startswith(("md:", "ducklake:")):
+            files.append(Path(path).absolute())
+    return files
+
+
+def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:
+    """Loads the project's files with SQLMesh and reads the facts that definitions need.
+
+    Raises:
+        ProjectEmpty: There are no models.
+        ConfigurationError: As :func:`open_context`.
+        Unavailable: As :func:`open_context`.
+    """
+    with open_context(settings, load=True) as context:
+        models = dict(context.models)
+        if not any(not model.kind.is_external for model in models.values()):
+            raise ProjectEmpty(settings.project, settings.variable("PROJECT"))
+        audits = context.standalone_audits.values()
+        return manifest_of(context, settings, fingerprint, models, audits)

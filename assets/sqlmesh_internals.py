@@ -1,0 +1,73 @@
+"""The one door to what SQLMesh keeps private: each a small function with its reason.
+
+It takes SQLMesh's objects as they are handed to it and imports nothing of SQLMesh. An upgrade that
+renames one of these attributes breaks this file, and the tests that its functions name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlmesh.core.config.connection import ConnectionConfig
+    from sqlmesh.core.context import Context
+    from sqlmesh.core.engine_adapter.base import EngineAdapter
+    from sqlmesh.core.state_sync import StateSync
+
+
+def state_connection(context: Context) -> ConnectionConfig:
+    """The connection of SQLMesh's state, which may be another one than the warehouse's.
+
+    Public is only ``context.connection_config``, the warehouse's. Noticed by
+    ``tests/lease/test_server.py``.
+    """
+    return context._state_connection_config
+
+
+def state_is_open(context: Context) -> bool:
+    """Whether the context has opened its state, which has created or checked its tables.
+
+    Reading ``context.state_sync`` opens it. Noticed by ``tests/facts/test_due.py``.
+    """
+    return context._state_sync is not None
+
+
+@contextmanager
+def unmigrated_state(context: Context) -> Iterator[StateSync]:
+    """The state without its tables being created, closed at the end.
+
+    ``context.state_sync`` would create them in a database that has none. Noticed by
+    ``tests/cli/test_bad_input.py``.
+    """
+    state = context._new_state_sync()
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+def load_materializations(context: Context) -> None:
+    """Loads custom materializations from the project's files, without its models.
+
+    Public is only ``context.load``, which loads all of the project. Noticed by
+    ``tests/execution/test_outcomes.py``.
+    """
+    context._load_materializations()
+
+
+def set_default_catalog(adapter: EngineAdapter, catalog: str) -> None:
+    """Tells an adapter the default catalog, so that it does not ask the database for it.
+
+    DuckDB would create the file to answer. Noticed by ``tests/project/test_manifest.py``.
+    """
+    adapter._default_catalog = catalog
+
+
+def dbapi_connection(adapter: EngineAdapter) -> Any:
+    """The DB-API connection of this thread, for statements about the session itself.
+
+    Noticed by ``tests/lease/test_server.py``.
+    """
+    return adapter._connection_pool.get()

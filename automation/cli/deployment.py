@@ -1,0 +1,178 @@
+"""What the doctor says of the Dagster instance: daemon, sensor, executor, queue, storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from ...assets.dagster_internals import InstigatorState, InstigatorTick, TickStatus
+from ...assets.definitions.specs import ENVIRONMENT_TAG, location_tags
+from ...assets.ledger.ledger import has_step_workers
+from ..definitions import Location
+from .findings import Finding, ago
+
+_DAEMONS = {
+    "SENSOR": "nothing is ticked",
+    "QUEUED_RUN_COORDINATOR": "no queued run starts",
+    "MONITORING": "runs that died stay in progress",
+}
+"""The daemons that automation needs, and what becomes of it without each."""
+
+_SILENT = timedelta(minutes=5)
+"""A daemon writes a heartbeat every half minute; Dagster itself waits for half an hour."""
+
+_START = "Start `dagster-daemon run` with this DAGSTER_HOME, or look at its log."
+
+
+def deployment_findings(
+    location: Location, instance: dg.DagsterInstance, now: datetime
+) -> Iterator[Finding]:
+    """Checks the instance that ``DAGSTER_HOME`` names.
+
+    Args:
+        location: The environment.
+        instance: The instance.
+        now: By the clock on the wall, aware.
+    """
+    yield from _storage(instance)
+    yield from _daemons(instance, now)
+    yield from _sensor(location, instance, now)
+    yield from _executor(location, instance)
+    yield from _queue(location, instance)
+
+
+def _storage(instance: dg.DagsterInstance) -> Iterator[Finding]:
+    kind = type(instance.event_log_storage).__name__.removesuffix("EventLogStorage")
+    if "sqlite" in kind.lower():
+        yield Finding(
+            "storage: SQLite, whose file one process writes at a time",
+            "Good for one machine and few runs; else use PostgreSQL as in deploy/dagster.yaml.",
+        )
+    else:
+        yield Finding(f"storage: {kind}")
+
+
+def _daemons(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
+    seen = []
+    for kind, status in instance.get_daemon_statuses().items():
+        if kind not in _DAEMONS or not status.required:
+            continue
+        name, without = kind.lower().replace("_", " "), _DAEMONS[kind]
+        beat = status.last_heartbeat
+        if beat is None:
+            yield Finding(f"the {name} daemon has never run here: {without}", _START)
+            continue
+        age = now - datetime.fromtimestamp(beat.timestamp, tz=UTC)
+        if age > _SILENT:
+            yield Finding(
+                f"the {name} daemon was last seen {ago(age)}: {without}", _START, exit_code=2
+            )
+        elif beat.errors:
+            yield Finding(f"the {name} daemon reports: {beat.errors[0].message.strip()}", _START)
+        else:
+            seen.append(f"{name} {ago(age)}")
+    if seen:
+        yield Finding(f"daemons, last seen: {', '.join(seen)}")
+
+
+def _sensor(location: Location, instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
+    name = location.sensor.name
+    states = [each for each in instance.all_instigator_state() if each.instigator_name == name]
+    running = [state for state in states if state.is_running]
+    if not states and location.settings.enabled:
+        yield Finding(f"sensor {name} will be on when the code location loads")
+    elif not running:
+        yield Finding(
+            f"sensor {name} is off: nothing is materialized by itself",
+            "Switch it on under Automation in the UI, or set "
+            f"{location.settings.variable('ENABLED')}=true.",
+        )
+    for state in running:
+        yield _ticks(location, instance, state, now)
+
+
+def _ticks(
+    location: Location, instance: dg.DagsterInstance, state: InstigatorState, now: datetime
+) -> Finding:
+    """A sensor that is on, by its last ticks."""
+    name = location.sensor.name
+    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=20)
+    ticks = [tick for tick in found if tick.status is not TickStatus.STARTED]
+    if not ticks:
+        return Finding(f"sensor {name} is on and has not ticked yet")
+    last = ticks[0]
+    age = now - datetime.fromtimestamp(last.timestamp, tz=UTC)
+    if last.status is TickStatus.FAILURE:
+        count = next((n for n, tick in enumerate(ticks) if tick.status != last.status), len(ticks))
+        failed = "its last tick" if count == 1 else f"its last {count} ticks"
+        message = last.error.message.strip() if last.error else "no message"
+        return Finding(
+            f"sensor {name} is on; {failed} failed, {ago(age)}: {message}",
+            "Read the tick's error under Automation in the UI; after a change of the settings or "
+            "the project reload the code location.",
+            exit_code=2,
+        )
+    shown = f"sensor {name} is on; its last tick was {ago(age)}: {_spoken(last)}"
+    if age > max(_SILENT, 10 * timedelta(seconds=location.settings.interval_seconds)):
+        return Finding(shown, f"It should tick more often. {_START}")
+    return Finding(shown)
+
+
+def _spoken(tick: InstigatorTick) -> str:
+    if tick.run_ids:
+        return f"requested run {', '.join(tick.run_ids)}"
+    return f"skipped: {tick.skip_reason}" if tick.skip_reason else "nothing requested"
+
+
+def _executor(location: Location, instance: dg.DagsterInstance) -> Iterator[Finding]:
+    filters = dg.RunsFilter(tags=location_tags(location.settings))
+    run = next(iter(instance.get_runs(filters, limit=1)), None)
+    if run is not None and has_step_workers(instance, run.run_id):
+        yield Finding(
+            f"executor: every step of run {run.run_id} had a process of its own, which takes "
+            "seconds to start",
+            "Steps wait for one execution: give your Definitions executor=dg.in_process_executor.",
+        )
+    else:
+        of = f"as in run {run.run_id}" if run else "unless your Definitions name another"
+        yield Finding(f"executor: steps run in the run's process, {of}")
+
+
+def _queue(location: Location, instance: dg.DagsterInstance) -> Iterator[Finding]:
+    settings, has_lease = location.settings, location.manifest.has_lease
+    executions = settings.max_concurrent_executions if has_lease else 1
+    queue = instance.get_concurrency_config().run_queue_config
+    limits = {} if queue is None else _limits(queue.tag_concurrency_limits, settings.environment)
+    if queue is not None and queue.max_concurrent_runs >= 0:
+        limits["max_concurrent_runs"] = queue.max_concurrent_runs
+    if not has_lease and limits.get(ENVIRONMENT_TAG, 2) > 1:
+        yield Finding(
+            "queue: nothing keeps two runs of this environment apart",
+            f"Set a limit of 1 for the tag {ENVIRONMENT_TAG} as in deploy/dagster.yaml.",
+            exit_code=2,
+        )
+    narrow = {name: limit for name, limit in limits.items() if limit < executions}
+    for name, limit in narrow.items():
+        yield Finding(
+            f"queue: the instance runs {limit} at once ({name}), and "
+            f"{settings.variable('MAX_CONCURRENT_EXECUTIONS')} allows {executions}: "
+            "runs will wait in the queue",
+            "Make the two equal.",
+        )
+    if not narrow:
+        shown = ", ".join(f"{name} {limit}" for name, limit in limits.items()) or "no limit"
+        yield Finding(f"queue: {shown}, for {executions} executions at once")
+
+
+def _limits(configured: object, environment: str) -> dict[str, int]:
+    """The limit for runs of an environment by their tag, where there is one."""
+    assert isinstance(configured, list)
+    found = [
+        int(each["limit"])
+        for each in configured
+        if each["key"] == ENVIRONMENT_TAG
+        and (not isinstance(each.get("value"), str) or each["value"] == environment)
+    ]
+    return {ENVIRONMENT_TAG: min(found)} if found else {}

@@ -1,0 +1,247 @@
+"""Checks that everything is in place for automation, and says what to do where it is not.
+
+To add a check, write a function from :class:`Examined` to findings and name it in ``CHECKS``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import time
+import zoneinfo
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+from packaging.requirements import Requirement
+
+from ...assets.dagster_internals import default_sensor_grpc_timeout
+from ...assets.project.manifest import manifest_path
+from ...assets.project.opening import import_sqlmesh
+from ...config.cron import check_zone
+from ...config.errors import AutomationError, Unavailable
+from ...config.origins import origins
+from ...config.settings import AutomationSettings
+from ..definitions import Location
+from ..facts.facts import spoken
+from ..tick.plan import TickPlan
+from ..upkeep.drift import drift
+from .deployment import deployment_findings
+from .findings import Finding
+from .mappings import misleading
+from .ticking import dagster_instance
+
+_DISTRIBUTION = "dagster-sqlmesh-automation"
+
+_KNOWN_BAD = (
+    (
+        (Requirement("sqlmesh<0.236.4"), Requirement("duckdb>=2")),
+        "Install sqlmesh>=0.236.4 or duckdb<2: older SQLMesh admits DuckDB 2 and fails with it.",
+    ),
+)
+"""Packages that pip admits together and that do not work together, with the cure."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the checks look at.
+
+    Attributes:
+        location: The definitions.
+        instance: The Dagster instance.
+        plan: What a tick decides now.
+        seconds: How long that took, the start of SQLMesh included.
+    """
+
+    location: Location
+    instance: dg.DagsterInstance
+    plan: TickPlan
+    seconds: float
+
+
+def examine(settings: AutomationSettings, arguments: Collection[str] = ()) -> Iterator[Finding]:
+    """Checks step by step and ends at the first thing without which the rest makes no sense.
+
+    Args:
+        settings: The SQLMesh environment.
+        arguments: Names of the settings that were given as arguments.
+    """
+    yield _settings(settings, arguments)
+    yield from version_findings(_installed())
+    try:
+        started = time.perf_counter()
+        import_sqlmesh()
+        location = Location(settings)
+        yield Finding(
+            f"project {settings.project}: {len(location.manifest.executed)} models "
+            f"(manifest {manifest_path(settings)})"
+        )
+        with dagster_instance() as instance:
+            plan = location.planner.plan(instance, datetime.now(UTC))
+            repository = location.definitions.get_repository_def()
+            with dg.build_sensor_context(instance, repository_def=repository) as context:
+                location.sensor.request(context, plan)
+            seconds = time.perf_counter() - started
+            for check in CHECKS:
+                yield from check(Examined(location, instance, plan, seconds))
+    except Unavailable as error:
+        yield Finding(str(error), "Try again once it can be reached.", exit_code=3)
+    except AutomationError as error:
+        yield Finding(str(error), exit_code=2)
+
+
+def version_findings(installed: Mapping[str, str]) -> Iterator[Finding]:
+    """What is to be said of the installed packages.
+
+    Args:
+        installed: Their versions by name; what this package requires, and DuckDB.
+    """
+    shown = ", ".join(f"{name} {installed.get(name)}" for name in ("dagster", "sqlmesh"))
+    yield Finding(f"versions: {shown}")
+    for text in importlib.metadata.requires(_DISTRIBUTION) or ():
+        required = Requirement(text)
+        if required.name in installed and not _admits(required, installed):
+            yield Finding(
+                f"{required.name} {installed[required.name]} is not supported",
+                f"Install {required.name}{required.specifier}.",
+                exit_code=2,
+            )
+    for requirements, cure in _KNOWN_BAD:
+        if all(_admits(each, installed) for each in requirements):
+            both = " and ".join(f"{each.name} {installed[each.name]}" for each in requirements)
+            yield Finding(f"{both} do not work together", cure, exit_code=2)
+
+
+def _installed() -> dict[str, str]:
+    required = [Requirement(text) for text in importlib.metadata.requires(_DISTRIBUTION) or ()]
+    names = {each.name for each in required if each.marker is None} | {"duckdb"}
+    return {
+        name: importlib.metadata.version(name)
+        for name in sorted(names)
+        if any(importlib.metadata.distributions(name=name))
+    }
+
+
+def _admits(required: Requirement, installed: Mapping[str, str]) -> bool:
+    version = installed.get(required.name)
+    return version is not None and required.specifier.contains(version, prereleases=True)
+
+
+def _settings(settings: AutomationSettings, arguments: Collection[str]) -> Finding:
+    given = origins(settings, arguments)
+    values = settings.model_dump(mode="json", exclude_none=True)
+    shown = [
+        f"{name}={value if isinstance(value := values.get(name), str) else json.dumps(value)} "
+        f"({origin})"
+        for name, origin in given.items()
+    ]
+    shown.append("all others have their defaults" if shown else "all have their defaults")
+    return Finding(f"settings: {'; '.join(shown)}")
+
+
+def environment(examined: Examined) -> Iterator[Finding]:
+    """What the SQLMesh environment is at."""
+    plan = examined.plan
+    at = plan.state.planned_at
+    zone = zoneinfo.ZoneInfo(plan.zone)
+    planned = f"planned at {spoken(at.astimezone(zone))}" if at else "which is being applied"
+    yield Finding(
+        f"environment {plan.environment!r} is at plan {plan.state.plan_id}, {planned}; "
+        f"{plan.counted} now"
+    )
+
+
+def tick_time(examined: Examined) -> Iterator[Finding]:
+    """How long a tick takes of the time that Dagster gives it."""
+    seconds, limit = examined.seconds, default_sensor_grpc_timeout()
+    taken = (
+        f"a tick takes {seconds:.1f} s, SQLMesh's start included, of the {limit} s that Dagster "
+        "gives it"
+    )
+    if seconds < limit / 2:
+        yield Finding(taken)
+    else:
+        yield Finding(
+            taken,
+            "Set DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS for the daemon and the code server to "
+            f"{max(120, round(seconds * 4))}.",
+            exit_code=2,
+        )
+
+
+def lease(examined: Examined) -> Iterator[Finding]:
+    """Whether runs of the same models wait for each other."""
+    manifest = examined.location.manifest
+    state = f"SQLMesh's state on {manifest.state_engine}"
+    if manifest.has_lease:
+        yield Finding(f"lease: {state} makes runs of the same models wait for each other")
+    else:
+        yield Finding(
+            f"lease: {state} has no locks that belong to a session, so runs are held apart by "
+            "Dagster's queue alone, one at a time",
+            "Keep the limit of 1 for the tag sqlmesh/environment as in deploy/dagster.yaml, or "
+            "move SQLMesh's state to PostgreSQL.",
+        )
+
+
+def zones(examined: Examined) -> Iterator[Finding]:
+    """Which time zones count, and whether this machine knows them."""
+    manifest, settings = examined.location.manifest, examined.location.settings
+    crons = sorted({each.cron_tz for each in manifest.decided if each.cron_tz})
+    for name in crons:
+        try:
+            check_zone(name)
+        except ValueError:
+            yield Finding(
+                f"the time zone {name} of a model's cron_tz is not in this machine's database",
+                "Install the package tzdata here and wherever the code location runs.",
+                exit_code=2,
+            )
+    has_package = any(importlib.metadata.distributions(name="tzdata"))
+    folders = [folder for folder in zoneinfo.TZPATH if Path(folder).is_dir()]
+    database = folders[0] if folders else "the package tzdata" if has_package else "nowhere"
+    also = f", of models' crons {', '.join(crons)}" if crons else ""
+    yield Finding(
+        f"time zones: {settings.timezone} for messages and schedules that name none{also}; "
+        f"database from {database}"
+    )
+
+
+def mappings(examined: Examined) -> Iterator[Finding]:
+    """Schedules that mislead."""
+    location = examined.location
+    for text in misleading(location.settings, location.manifest, location.policies):
+        yield Finding(text, "See `sqlmesh-automation status` for what each model goes by.")
+
+
+def drifted(examined: Examined) -> Iterator[Finding]:
+    """Where the definitions are not what the environment holds."""
+    for text in drift(examined.location.manifest, examined.plan.state).values():
+        what, _, cure = text.rpartition(": ")
+        yield Finding(what, f"{cure[:1].upper()}{cure[1:]}.")
+
+
+def deployment(examined: Examined) -> Iterator[Finding]:
+    """The Dagster instance, where one is named."""
+    if os.environ.get("DAGSTER_HOME"):
+        yield from deployment_findings(examined.location, examined.instance, datetime.now(UTC))
+    else:
+        yield Finding(
+            "DAGSTER_HOME is not set: runs of `tick` are not recorded, and the deployment's "
+            "daemon, sensor and queue are not looked at",
+            "Set it to the folder of your dagster.yaml.",
+        )
+
+
+CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
+    environment,
+    tick_time,
+    lease,
+    zones,
+    mappings,
+    drifted,
+    deployment,
+)

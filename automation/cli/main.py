@@ -1,0 +1,295 @@
+"""The command line: ``sqlmesh-automation``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
+from datetime import UTC, datetime
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ...config.errors import AutomationError, ConfigurationError, Unavailable
+from ...config.settings import PREFIX, AutomationSettings
+
+EXIT_FAILED, EXIT_CONFIGURATION, EXIT_UNAVAILABLE = 1, 2, 3
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done, also when nothing is due
+  1  a model failed
+  2  usage or configuration
+  3  state or warehouse out of reach"""
+
+
+def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """A moment in ISO 8601; UTC where it names no zone."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not a time. Accepted: ISO 8601 such as 2026-11-24T00:05 (UTC) or "
+            "2026-11-24T00:05+01:00."
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that name the SQLMesh environment, and the exit codes of our errors."""
+
+    @click.option("--project", type=click.Path(path_type=Path), help="SQLMesh project folder.")
+    @click.option("--gateway", help="SQLMesh gateway.")
+    @click.option("--environment", help="SQLMesh environment; prod where nothing says otherwise.")
+    @click.option(
+        "--prefix",
+        default=PREFIX,
+        help=(
+            "What the environment variables with the settings begin with, where several "
+            "environments have their own: FINANCE_ for FINANCE_PROJECT and so on."
+        ),
+    )
+    @wraps(command)
+    def wrapped(
+        project: Path | None,
+        gateway: str | None,
+        environment: str | None,
+        prefix: str,
+        **kwargs: Any,
+    ) -> Any:
+        given = {"project": project, "gateway": gateway, "environment": environment}
+        try:
+            settings = AutomationSettings(
+                _env_prefix=prefix, **{k: v for k, v in given.items() if v is not None}
+            )
+            return command(settings=settings, **kwargs)
+        except ConfigurationError as error:
+            _fail(error, EXIT_CONFIGURATION)
+        except Unavailable as error:
+            _fail(error, EXIT_UNAVAILABLE)
+        except AutomationError as error:
+            _fail(error, EXIT_FAILED)
+
+    return wrapped
+
+
+def _fail(error: AutomationError, code: int) -> None:
+    click.echo(f"Error: {error}", err=True)
+    sys.exit(code)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXIT_CODES,
+)
+@click.version_option(package_name="dagster-sqlmesh-automation")
+@click.option("-v", "--verbose", is_flag=True, help="Show Dagster's and SQLMesh's log lines.")
+def main(verbose: bool) -> None:
+    """Run SQLMesh models on Dagster, each as its own asset, all due ones in one execution.
+
+    Every option is also an environment variable SQLMESH_AUTOMATION_<OPTION>, read by the Dagster
+    code location too:
+
+    \b
+    Is everything in place, what is due, one tick here and now, the Dagster UI:
+      export SQLMESH_AUTOMATION_PROJECT=/srv/analytics
+      sqlmesh-automation doctor
+      sqlmesh-automation status
+      sqlmesh-automation tick
+      dagster dev -m dagster_sqlmesh_automation.definitions
+    """  # noqa: D301 - click reads the character
+    if not verbose:
+        # Dagster's own lines; what a person wants to know is printed by the commands.
+        logging.disable(logging.WARNING)
+
+
+@main.command()
+@click.option("--force", is_flag=True, help="Load the project even if nothing has changed.")
+@_settings_options
+def prepare(settings: AutomationSettings, force: bool) -> None:
+    """Load the SQLMesh project once and keep its facts in the manifest.
+
+    Code servers and run workers read the manifest and start without SQLMesh. Run this when you
+    build an image or deploy; otherwise the first process that needs it does it.
+    """
+    from ...assets.project.deployed import current_manifest
+    from ...assets.project.manifest import manifest_path
+
+    with Console(stderr=True).status(f"Preparing {settings.project}"):
+        found = current_manifest(settings, force=force)
+    executed = len(found.executed)
+    click.echo(
+        f"{executed} models, {len(found.models) - executed} external or embedded, "
+        f"{len(found.standalone_audits)} standalone audits: {manifest_path(settings)}"
+    )
+
+
+_at = click.option(
+    "--at",
+    metavar="TIME",
+    callback=_moment,
+    help="Moment to decide for, past or future, in ISO 8601; UTC unless it names a zone.",
+)
+
+
+_as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."
+)
+
+
+@main.command()
+@_at
+@click.option("--due", is_flag=True, help="Show only the models that are due or not ready.")
+@_as_json
+@_settings_options
+def status(settings: AutomationSettings, at: datetime | None, due: bool, as_json: bool) -> None:
+    """Show for every model whether a tick would request it now, and why.
+
+    Also what is set for it, and by which rule; and schedules that are not likely to do what is
+    meant. Reads only: nothing is executed and nothing is written.
+
+    \b
+    Examples:
+      sqlmesh-automation status --due
+      sqlmesh-automation status --at 2026-11-24T00:05
+      sqlmesh-automation status --json | jq '.models[] | select(.policy != {})'
+    """  # noqa: D301 - click reads the character
+    from ..definitions import Location
+    from .mappings import misleading
+    from .rendering import decisions_table, print_warnings
+    from .ticking import dagster_instance, status_json
+
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        location = Location(settings)
+        with dagster_instance() as instance:
+            plan = location.planner.plan(instance, at or datetime.now(UTC))
+    if as_json:
+        click.echo(json.dumps(status_json(location, plan, only_due=due)))
+        return
+    console = Console()
+    console.print(decisions_table(location, plan, only_due=due))
+    print_warnings(console, misleading(settings, location.manifest, location.policies))
+
+
+@main.command()
+@click.argument("model")
+@_at
+@_as_json
+@_settings_options
+def explain(settings: AutomationSettings, model: str, at: datetime | None, as_json: bool) -> None:
+    """Explain what is decided about one MODEL, and why: all that is known of it.
+
+    MODEL is the name of a model or standalone audit, its asset key or its fully qualified name.
+    Shown are the decision part by part, as in the UI's tree; what is due and what is recorded;
+    what is set for it and by which rule; what it reads; its last runs; and what happens next.
+    Reads only.
+
+    \b
+    Examples:
+      sqlmesh-automation explain sales.orders
+      sqlmesh-automation explain sales/orders --at 2026-11-24T00:05
+      sqlmesh-automation explain sales.orders --json | jq '.parts[] | select(.holds == false)'
+    """  # noqa: D301 - click reads the character
+    from ..definitions import Location
+    from .explaining import explain as explained
+    from .rendering import print_explanation
+    from .ticking import dagster_instance
+
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        location = Location(settings)
+        with dagster_instance() as instance:
+            found = explained(location, instance, model, at or datetime.now(UTC))
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        print_explanation(Console(), found)
+
+
+@main.command(epilog=EXIT_CODES)
+@_at
+@click.option("--dry-run", is_flag=True, help="Decide only; request and execute nothing.")
+@_as_json
+@_settings_options
+def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_json: bool) -> None:
+    """Do one tick here and now: decide, and execute the run that it asks for in this process.
+
+    The same code as the sensor's. The run is recorded in the Dagster instance of DAGSTER_HOME;
+    without one, nothing remembers it. With --at the whole tick, execution included, is done as
+    if it were that moment.
+
+    \b
+    Examples:
+      sqlmesh-automation tick --dry-run
+      sqlmesh-automation tick --at 2026-11-24T00:05
+      sqlmesh-automation tick --json | jq '.models[] | select(.due)'
+    """  # noqa: D301 - click reads the character
+    from ..definitions import Location
+    from ..upkeep.recovery import end_dead_runs
+    from .rendering import ProgressBar, print_decisions, print_outcomes
+    from .ticking import AbortWatch, TickReport, dagster_instance, run_tick, tick_json
+
+    console = Console(stderr=as_json)
+    warn = partial(click.echo, err=True)
+    watch = AbortWatch(None if as_json else ProgressBar(console))
+    # A project's own Python code may print.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        location = Location(settings, observer=watch)
+        with dagster_instance() as instance:
+            if not dry_run:
+                for line in end_dead_runs(instance):
+                    warn(line)
+            plan = location.planner.plan(instance, at or datetime.now(UTC))
+            if not as_json:
+                print_decisions(console, plan)
+            if dry_run:
+                report = TickReport(plan, None, success=True, executions=0, outcomes={})
+            else:
+                report = run_tick(
+                    location, instance, plan, watch, simulated=at is not None, say=warn
+                )
+    if as_json:
+        click.echo(json.dumps(tick_json(location, report)))
+    elif report.run_id:
+        print_outcomes(console, report)
+    if watch.error is not None:
+        click.echo(f"Error: {watch.error}", err=True)
+    if report.failed:
+        sys.exit(EXIT_FAILED)
+
+
+@main.command(epilog=EXIT_CODES)
+@_as_json
+@_settings_options
+def doctor(settings: AutomationSettings, as_json: bool) -> None:
+    """Check that everything is in place, and say what to do where it is not.
+
+    Looks at the settings and where each comes from, versions, the project, SQLMesh's state and
+    the warehouse, the time that a tick takes, time zones and schedules; and, where DAGSTER_HOME
+    is set, at the deployment's storage, daemons, sensor, executor and queue.
+
+    \b
+    Examples:
+      sqlmesh-automation doctor
+      sqlmesh-automation doctor --json | jq '.findings[] | select(.level != "ok")'
+    """  # noqa: D301 - click reads the character
+    from .doctor import examine
+    from .rendering import print_findings
+
+    options = click.get_current_context().params
+    given = [name for name in AutomationSettings.model_fields if options.get(name) is not None]
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        findings = list(examine(settings, given))
+    worst = max((finding.exit_code for finding in findings), default=0)
+    if as_json:
+        found = [finding.to_json() for finding in findings]
+        click.echo(json.dumps({"exit_code": worst, "findings": found}))
+    else:
+        print_findings(Console(), findings)
+    sys.exit(worst)

@@ -1,0 +1,232 @@
+"""One whole tick by hand, its run included, as the CLI does it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from ...assets.ledger.ledger import read_history
+from ...assets.ledger.outcome import FAILURES, AuditOutcome, Outcome
+from ...assets.ledger.process import this_process
+from ...config.errors import DagsterHomeInvalid, DagsterUnavailable, Unavailable
+from ..definitions import Location
+from ..tick.plan import TickPlan
+from ..upkeep.recovery import PROCESS_TAG
+from .mappings import misleading
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+_OUT_OF_REACH = {"DagsterPostgresException", "DagsterMySQLException", "OperationalError"}
+
+
+@dataclass(frozen=True)
+class TickReport:
+    """What one tick decided and what became of it.
+
+    Attributes:
+        plan: The decisions.
+        run_id: The run that the tick made, if it made one.
+        success: Whether that run succeeded; true where there was none.
+        executions: How many SQLMesh executions the run started.
+        outcomes: Of the models that the execution dealt with, by ``fqn``.
+    """
+
+    plan: TickPlan
+    run_id: str | None
+    success: bool
+    executions: int
+    outcomes: Mapping[str, Outcome]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a model failed, or the run did."""
+        return not self.success or any(o.status in FAILURES for o in self.outcomes.values())
+
+
+@contextmanager
+def dagster_instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of ``DAGSTER_HOME``, or one in memory that ends with this process.
+
+    Raises:
+        DagsterHomeInvalid: Dagster refuses that folder or its ``dagster.yaml``.
+        DagsterUnavailable: Its storage cannot be reached.
+    """
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        with dg.DagsterInstance.ephemeral() as instance:
+            yield instance
+        return
+    try:
+        found = dg.DagsterInstance.get()
+    except (dg.DagsterInvariantViolationError, dg.DagsterInvalidConfigError) as error:
+        raise DagsterHomeInvalid(home, str(error)) from error
+    except Exception as error:
+        # The storages' packages are not ours to import; their errors have no common root.
+        if type(error).__name__ not in _OUT_OF_REACH:
+            raise
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise DagsterUnavailable(home, reason) from error
+    with found as instance:
+        yield instance
+
+
+class AbortWatch:
+    """An observer that remembers why an execution gave up, and passes everything on."""
+
+    def __init__(self, inner: Any = None) -> None:
+        self.error: BaseException | None = None
+        self.inner = inner
+
+    def started(self, models: int) -> None:
+        """The execution starts."""
+        if self.inner is not None:
+            self.inner.started(models)
+
+    def finished(self, outcome: Outcome) -> None:
+        """A model has its outcome."""
+        if self.inner is not None:
+            self.inner.finished(outcome)
+
+    def ended(self, error: BaseException | None) -> None:
+        """Nothing follows."""
+        self.error = error
+        if self.inner is not None:
+            self.inner.ended(error)
+
+
+def run_tick(
+    location: Location,
+    instance: dg.DagsterInstance,
+    plan: TickPlan,
+    watch: AbortWatch,
+    *,
+    simulated: bool,
+    say: Callable[[str], None] = lambda line: None,
+) -> TickReport:
+    """Evaluates the conditions on a plan and executes the run that they ask for, here and now.
+
+    Args:
+        location: The environment; made with ``watch`` as its observer.
+        instance: Where the run is recorded.
+        plan: The decisions.
+        watch: Tells why the execution gave up, where it did.
+        simulated: Whether the plan is for another moment than now.
+        say: Told what runs that died had left behind, what was evaluated outside Dagster, and which
+            definitions are not what the environment holds.
+
+    Raises:
+        Unavailable: The execution could not reach a database.
+    """
+    for line in location.planner.recover(instance):
+        say(line)
+    for line in location.planner.report_outside(instance, plan):
+        say(line)
+    for line in location.planner.report_drift(instance, plan):
+        say(line)
+    repository = location.definitions.get_repository_def()
+    with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
+        tick = location.sensor.request(context, plan, simulated=simulated)
+    if not tick.run_requests:
+        return TickReport(plan, None, success=True, executions=0, outcomes={})
+    (request,) = tick.run_requests
+    job = location.definitions.resolve_implicit_global_asset_job_def()
+    result = job.get_subset(
+        asset_selection=set(request.asset_selection or ()),
+        asset_check_selection=(
+            None if request.asset_check_keys is None else set(request.asset_check_keys)
+        ),
+    ).execute_in_process(
+        run_config=_QUIET,
+        instance=instance,
+        raise_on_error=False,
+        tags={**request.tags, PROCESS_TAG: this_process()},
+    )
+    if isinstance(watch.error, Unavailable):
+        raise watch.error
+    history = read_history(instance, result.run_id, location.index.scope)
+    return TickReport(
+        plan=plan,
+        run_id=result.run_id,
+        success=result.success,
+        executions=history.executions,
+        outcomes=history.outcomes,
+    )
+
+
+def tick_json(location: Location, report: TickReport) -> dict[str, Any]:
+    """A tick as the JSON object that ``sqlmesh-automation tick --json`` prints."""
+    audits = _standalone_checks(location, report.outcomes)
+    return {
+        "environment": report.plan.environment,
+        "at": report.plan.state.at.isoformat(),
+        "run_id": report.run_id,
+        "executions": report.executions,
+        "models": [
+            _model_json(location, report, fqn, audits.get(fqn, ()))
+            for fqn in (model.fqn for model in location.manifest.executed)
+        ],
+    }
+
+
+def status_json(location: Location, plan: TickPlan, *, only_due: bool) -> dict[str, Any]:
+    """What ``sqlmesh-automation status --json`` prints: a tick that requested nothing.
+
+    Each model has its ``policy`` besides: what differs from the defaults, and what set it.
+    """
+    report = TickReport(plan, None, success=True, executions=0, outcomes={})
+    found = tick_json(location, report)
+    models = []
+    for model, node in zip(found["models"], location.manifest.executed, strict=True):
+        policy = location.policies[node.fqn]
+        values = policy.values()
+        model["policy"] = {
+            name: {"value": values[name], "from": origin} for name, origin in policy.origins.items()
+        }
+        if not only_due or plan.decisions[node.fqn].due is not None:
+            models.append(model)
+    return {
+        **found,
+        "models": models,
+        "warnings": misleading(location.settings, location.manifest, location.policies),
+    }
+
+
+def _model_json(
+    location: Location, report: TickReport, fqn: str, audits: Sequence[AuditOutcome]
+) -> dict[str, Any]:
+    decision = report.plan.decisions[fqn]
+    outcome = report.outcomes.get(fqn)
+    intervals = outcome.intervals if outcome else decision.due.intervals if decision.due else ()
+    return {
+        "model": decision.name,
+        "asset_key": location.index.keys[fqn].to_user_string(),
+        "due": decision.is_due,
+        "requested": decision.requested,
+        "reason": decision.reason,
+        "outcome": outcome.status.value if outcome else None,
+        "intervals": [[start.isoformat(), end.isoformat()] for start, end in intervals],
+        "rows": outcome.rows if outcome else None,
+        "duration_ms": outcome.duration_ms if outcome else None,
+        "checks": [
+            {"name": audit.check, "passed": audit.passed, "blocking": audit.blocking}
+            for audit in (*(outcome.audits if outcome else ()), *audits)
+        ],
+        "error": outcome.error if outcome else None,
+    }
+
+
+def _standalone_checks(
+    location: Location, outcomes: Mapping[str, Outcome]
+) -> dict[str, list[AuditOutcome]]:
+    """Results of standalone audits, by the ``fqn`` of each model that they read."""
+    found: dict[str, list[AuditOutcome]] = {}
+    for audit in location.manifest.standalone_audits:
+        for fqn in audit.depends_on:
+            if audit.fqn in outcomes:
+                found.setdefault(fqn, []).extend(outcomes[audit.fqn].audits)
+    return found

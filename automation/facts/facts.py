@@ -1,0 +1,177 @@
+"""What one tick knows before it decides: models, what is due, runs, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ...assets.definitions.policy import DEFAULT, Policy
+from ...assets.intervals import Interval
+from ...config.settings import PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A model or standalone audit, and what it reads.
+
+    Attributes:
+        fqn: SQLMesh's name of it.
+        name: The name that a person knows it by.
+        parents: ``fqn`` of what it reads, as far as this code location holds it.
+        cron: Cron expression or alias; ``cron_tz`` is its zone, UTC when ``None``.
+        is_audit: Whether it is a standalone audit.
+        policy: How it is automated.
+    """
+
+    fqn: str
+    name: str
+    parents: tuple[str, ...]
+    cron: str
+    cron_tz: str | None = None
+    is_audit: bool = False
+    policy: Policy = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What SQLMesh would do with one model now.
+
+    Attributes:
+        intervals: What it would evaluate, as contiguous ranges; empty where it waits.
+        waiting: What it waits for although its cron has elapsed, such as a signal.
+        only_lookback: Whether SQLMesh has recorded all of the intervals before and would only
+            repeat them. It does so at every run while a signal holds a newer one back.
+        since: When SQLMesh first held the earliest of them due, aware; ``None`` where only an
+            interval is due that has not ended yet, as of a model that allows partial ones.
+    """
+
+    intervals: tuple[Interval, ...] = ()
+    waiting: str = ""
+    only_lookback: bool = False
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """What tells one version of a model or standalone audit from another, as SQLMesh has it.
+
+    Attributes:
+        data: Its hash of what determines the data.
+        metadata: Its hash of all else, such as crons and audits.
+    """
+
+    data: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
+class DueState:
+    """SQLMesh's answer for one moment.
+
+    Attributes:
+        at: The moment, aware.
+        plan_id: The plan that the environment is at.
+        planned_at: When that plan was applied; ``None`` while it is being applied.
+        models: ``fqn`` of everything that the environment holds.
+        due: Of every model whose cron has elapsed, by ``fqn``.
+        next_cron: When each model's cron elapses next, by ``fqn``.
+        altered: When SQLMesh last wrote each model's table, in its milliseconds, by ``fqn``; of
+            those that it has written.
+        hashes: Of every model and standalone audit, external tables apart, by ``fqn``.
+    """
+
+    at: datetime
+    plan_id: str
+    planned_at: datetime | None
+    models: Set[str]
+    due: Mapping[str, Due]
+    next_cron: Mapping[str, datetime]
+    altered: Mapping[str, int] = field(default_factory=dict)
+    hashes: Mapping[str, Hashes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A run that should have evaluated a model and did not.
+
+    Attributes:
+        run_id: The Dagster run.
+        at: The moment for which the run was done, aware.
+        started: When it started by the clock on the wall, aware; the same but for simulated runs.
+        ended: When it ended, aware; for a simulated run the moment for which it was done.
+        why: What became of the model, such as ``failed``.
+        tried: Whether SQLMesh tried to evaluate the model; not so where a process died before or
+            a database was out of reach.
+        retried: Whether another attempt follows before the next cron tick; not so where a person
+            has cancelled the run.
+    """
+
+    run_id: str
+    at: datetime
+    started: datetime
+    ended: datetime
+    why: str
+    tried: bool = True
+    retried: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one tick knows.
+
+    Attributes:
+        state: What SQLMesh holds due.
+        in_progress: Id of the run that covers a model, by ``fqn``.
+        attempts: The last runs that failed to evaluate a model, newest first, by ``fqn``; as far
+            back as :func:`counts` says.
+        unautomated: ``fqn`` of the models whose assets have no automation condition.
+        requested_at: When a model was last requested, by ``fqn``; of those with a least gap.
+        evaluated_at: When a model was last evaluated, by ``fqn``; of those with a schedule and
+            only a partial interval due.
+    """
+
+    state: DueState
+    in_progress: Mapping[str, str] = field(default_factory=dict)
+    attempts: Mapping[str, Sequence[Attempt]] = field(default_factory=dict)
+    requested_at: Mapping[str, datetime] = field(default_factory=dict)
+    evaluated_at: Mapping[str, datetime] = field(default_factory=dict)
+    unautomated: Set[str] = frozenset()
+
+    def since(self, node: Node) -> datetime:
+        """Since when a model is due: with partial intervals, since its last evaluation."""
+        if (since := self.state.due[node.fqn].since) is not None:
+            return since
+        if (last := self.evaluated_at.get(node.fqn)) is not None:
+            return last + timedelta(microseconds=1)
+        return self.state.planned_at or self.state.at
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds for a tick as a whole.
+
+    Attributes:
+        executions: How many runs may evaluate models at once.
+        models: How many models one tick requests at most; 0 for no limit.
+        zone: IANA zone of the times in reasons.
+        prefix: That of the settings' environment variables, for reasons that name one.
+    """
+
+    executions: int = 1
+    models: int = 0
+    zone: str = "UTC"
+    prefix: str = PREFIX
+
+
+def spoken(moment: datetime) -> str:
+    """A moment as messages show it; seconds only where there are some."""
+    clock = "%H:%M:%S" if moment.second else "%H:%M"
+    return f"{moment:%Y-%m-%d {clock}} {moment.tzname() or 'UTC'}"
+
+
+def spoken_intervals(intervals: Sequence[Interval]) -> str:
+    """Intervals as messages show them: the first few."""
+    shown = [f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC" for start, end in intervals[:3]]
+    more = f" and {len(intervals) - 3} more" if len(intervals) > 3 else ""
+    return ", ".join(shown) + more

@@ -1,0 +1,64 @@
+"""The last runs of one model, for people to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import dagster as dg
+
+from ...assets.definitions.specs import AssetIndex
+from ...assets.ledger.ledger import read_history
+from ...assets.ledger.outcome import Outcome
+from .runs import moment_of, records_of
+
+_ENDED = {
+    dg.DagsterRunStatus.SUCCESS: "not evaluated",
+    dg.DagsterRunStatus.FAILURE: "not evaluated: the run failed",
+    dg.DagsterRunStatus.CANCELED: "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run that was to evaluate a model.
+
+    Attributes:
+        at: The moment for which the run was done, aware.
+        outcome: What became of the model, where the run's ledger tells.
+        text: The same in words, whatever is known.
+    """
+
+    run_id: str
+    at: datetime
+    outcome: Outcome | None
+    text: str
+
+
+def past_runs(
+    index: AssetIndex, instance: dg.DagsterInstance, model: str, limit: int
+) -> list[PastRun]:
+    """The last runs that were to evaluate a model or standalone audit, newest first."""
+    if checks := index.checks.get(model):
+        run_ids = [
+            execution.run_id
+            for execution in instance.event_log_storage.get_asset_check_execution_history(
+                checks[0], limit
+            )
+        ]
+    elif model not in index.keys:
+        return []  # a standalone audit that reads nothing of this project
+    else:
+        planned = instance.fetch_planned_materializations(index.keys[model], limit)
+        run_ids = [record.run_id for record in planned.records]
+    records = records_of(instance, set(run_ids))
+    found = []
+    for run_id in dict.fromkeys(run_ids):
+        if record := records.get(run_id):
+            outcome = read_history(instance, run_id, index.scope).outcomes.get(model)
+            status = record.dagster_run.status
+            text = _ENDED.get(status, "in progress")
+            if outcome:
+                text = outcome.summary().removeprefix(f"{outcome.name} ")
+            found.append(PastRun(run_id, moment_of(record), outcome, text))
+    return found

@@ -1,0 +1,5 @@
+"""One tick: the plan, the decisions, the conditions that show them, and the sensor.
+
+Decisions are pure functions of facts. What reads facts lives in ``facts``, what repairs records in
+``upkeep``.
+"""

@@ -1,0 +1,214 @@
+"""The automation condition of a model: a tree that looks a tick's decision up.
+
+The tree holds no logic of its own. It shows a person, in Dagster's UI, what was decided and why;
+``sqlmesh-automation explain`` prints the same tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
+from typing import Any
+
+import dagster as dg
+from dagster import AutomationContext, AutomationResult
+
+from ...assets.definitions.policy import Policy
+from ...assets.project.manifest import ManifestModel, ManifestStandaloneAudit
+from ...config.errors import NotASQLMeshAsset
+from ..facts.facts import Node
+from .decisions import Decision
+from .plan import TickPlan
+from .planner import LABEL, Planner
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a decision.
+
+    Attributes:
+        label: What has to hold for the model to be requested; never changes from tick to tick.
+        look: Whether it holds in a decision, and why; the reason is empty where none is needed.
+        upstream: Whether it is about what the model reads.
+    """
+
+    label: str
+    look: Callable[[Decision], tuple[bool, str]]
+    upstream: bool = False
+
+
+def parts(
+    model: ManifestModel | ManifestStandaloneAudit | Node, policy: Policy
+) -> tuple[Part, ...]:
+    """The parts of a model's decisions; it is requested where all of them hold."""
+    cron = " ".join(filter(None, (model.cron, model.cron_tz)))
+    schedule = "off" if policy.paused else str(policy.schedule or "whenever it is due")
+    return (
+        Part(f"due in SQLMesh ({cron})", _due),
+        Part(f"schedule open ({schedule})", lambda each: (not each.schedule, each.schedule)),
+        Part("not in progress", lambda each: (not each.in_progress, each.in_progress)),
+        Part("upstream ready", lambda each: (not each.upstream, each.upstream), upstream=True),
+        Part("retry allowed", lambda each: (not each.retry, each.retry)),
+        Part("within limits", lambda each: (not each.limits, each.limits)),
+    )
+
+
+def _due(decision: Decision) -> tuple[bool, str]:
+    if decision.lookback:
+        return False, decision.lookback
+    return decision.is_due, decision.reason if not decision.held else ""
+
+
+@dataclass(frozen=True, eq=False)
+class _LookUp(dg.AutomationCondition[Any]):
+    """One part of a decision as a condition.
+
+    What changes from tick to tick stands in a child condition: Dagster keeps a history by label.
+    """
+
+    part: Part
+    model: str
+    planner: Planner = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Formal name, which also tells Dagster whether this is the same condition as before."""
+        return self.part.label
+
+    @property
+    def requires_cursor(self) -> bool:
+        """Nothing is remembered from tick to tick."""
+        return False
+
+    def evaluate(self, context: AutomationContext[Any]) -> AutomationResult[Any]:
+        """True for the key where the decision's part is."""
+        plan = self.planner.plan_of(context.asset_graph_view)
+        decision = plan.decisions.get(self.model)
+        holds, reason = (
+            (False, "not in this code location's SQLMesh environment")
+            if decision is None
+            else self.part.look(decision)
+        )
+        if holds and decision is not None and (objection := self._object(context, plan)):
+            holds, reason = False, objection
+        empty = context.get_empty_subset()
+        children = []
+        if reason:
+            child = context.for_child_condition(
+                _Reason(reason), child_indices=[0], candidate_subset=context.candidate_subset
+            )
+            subset = context.candidate_subset if holds else empty
+            children.append(AutomationResult(child, subset))
+        return AutomationResult(
+            context,
+            context.candidate_subset if holds else empty,
+            child_results=children,
+        )
+
+    def _object(self, context: AutomationContext[Any], plan: TickPlan) -> str:
+        """What only the evaluation itself can tell against it; empty for nothing."""
+        return ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Reason(dg.AutomationCondition[Any]):
+    """A reason in words, shown below the condition that it explains."""
+
+    text: str
+
+    @property
+    def name(self) -> str:
+        return "reason"
+
+    def get_label(self) -> str:
+        return self.text
+
+    @property
+    def requires_cursor(self) -> bool:
+        return False
+
+    def evaluate(self, context: AutomationContext[Any]) -> AutomationResult[Any]:
+        raise NotImplementedError("a reason is shown, not evaluated")
+
+
+@dataclass(frozen=True, eq=False)
+class _UpstreamReady(_LookUp):
+    def _object(self, context: AutomationContext[Any], plan: TickPlan) -> str:
+        if not plan.decisions[self.model].requested:
+            return ""
+        for key in plan.requested_upstream(self.model):
+            # Dagster evaluates upstream assets first. Theirs may be composed with other conditions.
+            subset = context.request_subsets_by_key.get(key)
+            if subset is None or subset.is_empty:
+                return f"upstream {key.to_user_string()} is due and held by its own condition"
+        return ""
+
+
+def sqlmesh_due(
+    planner: Planner, model: ManifestModel | ManifestStandaloneAudit | Node, policy: Policy
+) -> dg.AutomationCondition[Any]:
+    """Requested when SQLMesh holds the model due and nothing holds it back.
+
+    Compose it with other conditions as any, for example ``default & in_office_hours``.
+
+    Args:
+        planner: Makes the decisions that the tree looks up.
+        model: The model or standalone audit.
+        policy: How it is automated.
+    """
+    first, second, *others = (
+        (_UpstreamReady if part.upstream and policy.waits_for_upstream else _LookUp)(
+            part, model.fqn, planner
+        )
+        for part in parts(model, policy)
+    )
+    return reduce(and_, others, first & second).with_label(LABEL)
+
+
+@dataclass(frozen=True)
+class SqlmeshDue(dg.AutomationCondition[Any]):
+    """The default condition of a model, to compose where it is not at hand.
+
+    For the assets of a SQLMesh environment::
+
+        defs = build_definitions().map_resolved_asset_specs(
+            func=lambda spec: spec.replace_attributes(automation_condition=SqlmeshDue() & ours),
+            selection=dg.AssetSelection.groups("finance"),
+        )
+
+    The condition that an asset already has will do as well: ``spec.automation_condition & ours``.
+    """
+
+    @property
+    def name(self) -> str:
+        """Formal name."""
+        return "sqlmesh_due"
+
+    def get_label(self) -> str:
+        """The default condition's, whose place it takes."""
+        return LABEL
+
+    @property
+    def requires_cursor(self) -> bool:
+        """Nothing is remembered from tick to tick."""
+        return False
+
+    async def evaluate(self, context: AutomationContext[Any]) -> AutomationResult[Any]:  # type: ignore[override]
+        """As the default condition of the asset.
+
+        Raises:
+            NotASQLMeshAsset: It is another asset's, or is evaluated by another sensor.
+        """
+        found = Planner.node_of(context.key, context.asset_graph_view)
+        if found is None:
+            raise NotASQLMeshAsset(context.key.to_user_string())
+        planner, node = found
+        child = context.for_child_condition(
+            sqlmesh_due(planner, node, node.policy),
+            child_indices=[0],
+            candidate_subset=context.candidate_subset,
+        )
+        result = await child.evaluate_async()
+        return AutomationResult(context, result.true_subset, child_results=[result])

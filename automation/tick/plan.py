@@ -1,0 +1,107 @@
+"""One tick's plan and how it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from ..facts.facts import Attempt, DueState, spoken, spoken_intervals
+from .decisions import Decision
+
+
+@dataclass(frozen=True)
+class TickPlan:
+    """What one tick decides.
+
+    Attributes:
+        environment: The SQLMesh environment.
+        zone: IANA zone of times in messages.
+        state: What SQLMesh holds due.
+        decisions: For every model and standalone audit, by ``fqn``.
+        attempts: The last runs that failed to evaluate a due model, newest first, by ``fqn``.
+        parents: ``fqn`` of what each of them reads.
+        keys: Asset key of every model, by ``fqn``.
+    """
+
+    environment: str
+    zone: str
+    state: DueState
+    decisions: Mapping[str, Decision]
+    attempts: Mapping[str, Sequence[Attempt]]
+    parents: Mapping[str, Sequence[str]]
+    keys: Mapping[str, dg.AssetKey]
+
+    @cached_property
+    def due(self) -> list[Decision]:
+        """Decisions of the models that SQLMesh would evaluate now."""
+        return [decision for decision in self.decisions.values() if decision.is_due]
+
+    @cached_property
+    def requested(self) -> list[Decision]:
+        """Decisions of the models that the tick requests."""
+        return [decision for decision in self.due if decision.requested]
+
+    @cached_property
+    def shown(self) -> int:
+        """A digest of all that the conditions show; the same where nothing would change there."""
+        return hash(tuple((each.model, each.reason) for each in self.decisions.values()))
+
+    @property
+    def counted(self) -> str:
+        """How many are due, such as ``3 of 18 models due``; standalone audits apart."""
+        models = sum(not decision.is_audit for decision in self.decisions.values())
+        due = sum(not decision.is_audit for decision in self.due)
+        audits = len(self.due) - due
+        also = f" and {audits} standalone audit{'s' * (audits != 1)}" if audits else ""
+        return f"{due} of {models} models due{also}"
+
+    @property
+    def skip_message(self) -> str:
+        """Why the tick requests nothing, in one line."""
+        if self.state.planned_at is None:
+            return f"{self.counted}; held: plan {self.state.plan_id} is being applied"
+        if self.due:
+            first = self.due[0]
+            more = f" (and {len(self.due) - 1} more)" if len(self.due) > 1 else ""
+            return f"{self.counted}, all held: {first.name}: {first.held}{more}"
+        upcoming = [d for d in self.decisions.values() if d.next_cron is not None]
+        if not upcoming:
+            return self.counted
+        first = min(upcoming, key=lambda decision: (decision.next_cron, decision.name))
+        assert first.next_cron is not None
+        return f"{self.counted}; next: {first.name} at {spoken(first.next_cron)}"
+
+    def requested_upstream(self, fqn: str) -> Iterator[dg.AssetKey]:
+        """Assets nearest upstream of a model that the tick requests too."""
+        queue, seen = list(self.parents[fqn]), set()
+        while queue:
+            parent = queue.pop()
+            if parent in seen:
+                continue
+            seen.add(parent)
+            if self.decisions[parent].requested:
+                yield self.keys[parent]
+            else:
+                queue.extend(self.parents[parent])
+
+    def withheld(self, requested: Set[dg.AssetKey]) -> Iterator[str]:
+        """A line for each model that its own condition holds, though nothing of SQLMesh does."""
+        for decision in self.requested:
+            if not decision.is_audit and self.keys[decision.model] not in requested:
+                yield f"{decision.name} held: by what was added to its automation condition"
+
+    def lines(self) -> Iterator[str]:
+        """The tick in words: every due model, its intervals, and what holds any back."""
+        at = spoken(self.state.at.astimezone(ZoneInfo(self.zone)))
+        yield (f"{self.environment} at {at}: {self.counted}, {len(self.requested)} requested")
+        for decision in self.decisions.values():
+            if decision.is_due:
+                assert decision.due is not None
+                verdict = f"held: {decision.held}" if decision.held else "requested"
+                yield f"{decision.name} {verdict} ({spoken_intervals(decision.due.intervals)})"
+            elif decision.due is not None:
+                yield f"{decision.name} {decision.reason}"

@@ -1,0 +1,243 @@
+"""Makes a tick's plan: reads the facts and decides."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence, Set
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import dagster as dg
+
+from ...assets.dagster_internals import AssetGraphView, BaseAssetGraph
+from ...assets.definitions.policy import Policy
+from ...assets.definitions.specs import AssetIndex
+from ...assets.factory import PRIORITY_TAG
+from ...assets.intervals import Interval
+from ...assets.project.manifest import Manifest
+from ...config.settings import AutomationSettings
+from ..facts.facts import DueState, Facts, Limits, Node
+from ..facts.runs import RunReader
+from ..upkeep.drift import DriftReport
+from ..upkeep.outside import OutsideEvaluations
+from ..upkeep.recovery import Recovery
+from .decisions import decide
+from .plan import TickPlan
+
+LABEL = "SQLMesh model is due and nothing holds it"
+"""Label of every model's default automation condition."""
+
+_PLANNERS: WeakKeyDictionary[AssetGraphView, Planner] = WeakKeyDictionary()
+
+if TYPE_CHECKING:
+    from ..facts.due import DueReader
+
+
+class Planner:
+    """Makes a plan for a tick, once, for all conditions that ask for it.
+
+    Args:
+        settings: The SQLMesh environment.
+        manifest: Its models.
+        index: Their assets and checks.
+        policies: How each is automated, by ``fqn``.
+
+    Attributes:
+        composed: Whether some asset's condition is not ours alone, so that it may change its mind
+            without a decision that changes.
+    """
+
+    def __init__(
+        self,
+        settings: AutomationSettings,
+        manifest: Manifest,
+        index: AssetIndex,
+        policies: Mapping[str, Policy],
+    ) -> None:
+        self._settings = settings
+        self._runs = RunReader(index)
+        self._recovery = Recovery(index)
+        self._drift = DriftReport(manifest, index)
+        self._nodes = _nodes(manifest, policies)
+        keys = index.keys
+        self._by_key = {keys[node.fqn]: node for node in self._nodes if node.fqn in keys}
+        self._outside = OutsideEvaluations(index, self._nodes, self._runs, self._recovery)
+        self._parents = {node.fqn: node.parents for node in self._nodes}
+        self._limits = Limits(
+            executions=settings.max_concurrent_executions if manifest.has_lease else 1,
+            models=settings.max_models_per_run,
+            zone=settings.timezone,
+            prefix=settings.variable(""),
+        )
+        self._index = index
+        self._priorities = {fqn: policy.priority for fqn, policy in policies.items()}
+        self._graph: BaseAssetGraph[Any] | None = None
+        self._unautomated: Set[str] = frozenset()
+        self.composed = False
+        self._reader: DueReader | None = None
+        self._lock = threading.Lock()
+        self._plans: WeakKeyDictionary[AssetGraphView, TickPlan] = WeakKeyDictionary()
+
+    def plan(self, instance: dg.DagsterInstance, at: datetime) -> TickPlan:
+        """Reads the facts and decides.
+
+        Raises:
+            AutomationError: As :meth:`.DueReader.read`.
+        """
+        state = self._due_reader().read(at)
+        # Runs after SQLMesh's state: a run that ends in between has recorded its intervals.
+        due = [
+            node for node in self._nodes if node.fqn in state.due and state.due[node.fqn].intervals
+        ]
+        facts = (
+            Facts(state)
+            if not due
+            else Facts(
+                state,
+                unautomated=self._unautomated,
+                in_progress=self._runs.in_progress(instance),
+                attempts=self._runs.attempts(instance, due, state.planned_at),
+                requested_at=self._runs.requested_at(
+                    instance, [node.fqn for node in due if node.policy.min_gap]
+                ),
+                evaluated_at=self._runs.evaluated_at(
+                    instance, [node.fqn for node in due if _is_partial(node, state)]
+                ),
+            )
+        )
+        decisions = decide(self._nodes, facts, self._limits)
+        return TickPlan(
+            environment=self._settings.environment,
+            zone=self._settings.timezone,
+            state=state,
+            decisions=decisions,
+            attempts=facts.attempts,
+            parents=self._parents,
+            keys=self._index.keys,
+        )
+
+    def learn(self, graph: BaseAssetGraph[Any]) -> None:
+        """Takes from the code location's assets which of them are automated, and how.
+
+        A translator, or whoever merges the definitions, may take a condition away or compose it.
+        """
+        if self._graph is graph:
+            return
+        keys = {node.fqn: self._index.keys[node.fqn] for node in self._nodes if not node.is_audit}
+        conditions = {
+            fqn: graph.get(key).automation_condition for fqn, key in keys.items() if graph.has(key)
+        }
+        self._unautomated = {fqn for fqn, condition in conditions.items() if condition is None}
+        self.composed = any(
+            condition is not None and condition.get_label() != LABEL
+            for condition in conditions.values()
+        )
+        self._graph = graph
+
+    def recover(self, instance: dg.DagsterInstance) -> Iterator[str]:
+        """Reports what runs evaluated that died before they said so; a line for each model."""
+        yield from self._recovery.report(instance, self._due_reader().recorded)
+
+    def report_outside(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
+        """Reports what was evaluated outside Dagster; a line for each model."""
+        reader = self._due_reader()
+        yield from self._outside.report(instance, plan.state, reader.recorded, reader.altered_since)
+
+    def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
+        """A model's SQLMesh snapshot and its intervals, as of the last :meth:`plan`; by ``fqn``."""
+        return self._due_reader().recorded(model)
+
+    def report_drift(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
+        """Reports where definitions and environment differ, once for each plan; a line for each."""
+        return self._drift.report(instance, plan.state)
+
+    def priority_tag(self, plan: TickPlan) -> dict[str, str]:
+        """Dagster's priority of a plan's run: that of its most urgent model."""
+        given = [self._priorities.get(each.model) for each in plan.requested]
+        found = [priority for priority in given if priority is not None]
+        return {PRIORITY_TAG: str(max(found))} if found else {}
+
+    def attach(self, view: AssetGraphView, plan: TickPlan) -> None:
+        """Makes a plan the one that conditions of this evaluation look up."""
+        self._plans[view] = plan
+        _PLANNERS[view] = self
+
+    def plan_of(self, view: AssetGraphView) -> TickPlan:
+        """The plan of one evaluation, made at the first question.
+
+        Dagster makes one view for an evaluation, whatever asks for it: our sensor, a sensor of
+        the user's, or ``dagster.evaluate_automation_conditions``.
+        """
+        with self._lock:
+            if view not in self._plans:
+                self.learn(view.asset_graph)
+                self.attach(view, self.plan(view.instance, view.effective_dt))
+            return self._plans[view]
+
+    @staticmethod
+    def node_of(key: dg.AssetKey, view: AssetGraphView) -> tuple[Planner, Node] | None:
+        """The model behind an asset and the planner of an evaluation, where there is one."""
+        if (planner := _PLANNERS.get(view)) is None:
+            return None
+        node = planner._by_key.get(key)
+        return (planner, node) if node is not None else None
+
+    def _due_reader(self) -> DueReader:
+        if self._reader is None:
+            from ...assets.project.opening import import_sqlmesh
+
+            import_sqlmesh()
+            from ..facts.due import DueReader
+
+            self._reader = DueReader(self._settings)
+        return self._reader
+
+
+def _is_partial(node: Node, state: DueState) -> bool:
+    """Whether it has a schedule and SQLMesh does not tell since when it is due."""
+    return node.policy.schedule is not None and state.due[node.fqn].since is None
+
+
+def _nodes(manifest: Manifest, policies: Mapping[str, Policy]) -> tuple[Node, ...]:
+    """Models and standalone audits in topological order, read through embedded models."""
+    sources: dict[str, tuple[str, ...]] = {}
+    for model in manifest.models:
+        sources[model.fqn] = _through_unexecuted(model.depends_on, manifest, sources)
+    return (
+        *(
+            Node(
+                fqn=model.fqn,
+                name=model.name,
+                parents=sources[model.fqn],
+                cron=model.cron,
+                cron_tz=model.cron_tz,
+                policy=policies[model.fqn],
+            )
+            for model in manifest.executed
+        ),
+        *(
+            Node(
+                fqn=audit.fqn,
+                name=audit.name,
+                parents=_through_unexecuted(audit.depends_on, manifest, sources),
+                cron=audit.cron,
+                cron_tz=audit.cron_tz,
+                is_audit=True,
+                policy=policies[audit.fqn],
+            )
+            for audit in manifest.standalone_audits
+        ),
+    )
+
+
+def _through_unexecuted(
+    depends_on: Sequence[str], manifest: Manifest, sources: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """What is read, with each model that SQLMesh inlines replaced by what that one reads."""
+    read = (
+        (fqn,) if manifest.by_fqn[fqn].is_executed else sources[fqn]
+        for fqn in depends_on
+        if fqn in manifest.by_fqn
+    )
+    return tuple(dict.fromkeys(fqn for fqns in read for fqn in fqns))

@@ -1,0 +1,224 @@
+"""The sensor: one tick, at most one run request, and why."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from ...assets.dagster_internals import (
+    AutomationTickEvaluationContext,
+    BaseAssetGraph,
+    SensorExecutionData,
+    asset_daemon_cursor_from_instigator_serialized_cursor,
+    asset_daemon_cursor_to_instigator_serialized_cursor,
+    graph_view,
+    with_metadata,
+)
+from ...assets.definitions.specs import AUTOMATION_TAG, GATEWAY_TAG, location_tags
+from ...assets.execution.round import EXECUTION_TIME_TAG
+from ...config.errors import DatabaseLocked
+from ...config.settings import AutomationSettings
+from ..upkeep.drift import CHECK
+from ..upkeep.housekeeping import Housekeeping
+from ..upkeep.recovery import end_dead_runs
+from .metrics import TickMetrics
+from .plan import TickPlan
+from .planner import Planner
+
+MODELS_TAG = "sqlmesh/models"
+"""Run tag: how many models the tick requested."""
+
+# The evaluator writes two lines for every asset; the tick's log has our own.
+_QUIET = logging.getLogger(f"{__name__}.evaluator")
+_QUIET.setLevel(logging.ERROR)
+
+
+class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
+    """Evaluates the conditions of one SQLMesh environment and requests one run.
+
+    Dagster's own evaluation in user code is limited to 500 assets and checks and cannot put a
+    skip message or tags that depend on the tick; this one builds the evaluation itself.
+
+    Args:
+        settings: The SQLMesh environment.
+        planner: Makes each tick's plan.
+        gateway: The gateway's name.
+    """
+
+    def __init__(self, settings: AutomationSettings, planner: Planner, gateway: str) -> None:
+        self._settings, self._planner, self._gateway = settings, planner, gateway
+        running, stopped = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
+        with warnings.catch_warnings():
+            # Evaluation in user code is beta in Dagster; a test holds what we need of it.
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            super().__init__(
+                name=f"{settings.id}_automation",
+                target=dg.AssetSelection.tag(AUTOMATION_TAG, settings.id),
+                default_status=running if settings.enabled else stopped,
+                minimum_interval_seconds=settings.interval_seconds,
+                description=(
+                    f"Requests the models of SQLMesh environment {settings.environment!r} that "
+                    "are due, all in one run. Each tick's log says why a model was requested or "
+                    "held."
+                ),
+                use_user_code_server=True,
+                emit_backfills=False,
+            )
+
+        self._shown: tuple[str | None, int] | None = None
+        self._housekeeping = Housekeeping(timedelta(days=settings.keep_evaluations_days))
+
+    def with_attributes(self, *, jobs: Any = None, metadata: Any = None) -> SqlmeshAutomationSensor:
+        """A copy with other metadata; Dagster's own would forget the subclass."""
+        copy = SqlmeshAutomationSensor(self._settings, self._planner, self._gateway)
+        with_metadata(copy, self, metadata)
+        return copy
+
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+        """One tick, called by Dagster's daemon through the code server.
+
+        A locked DuckDB database passes by itself, so it skips the tick.
+
+        Raises:
+            AutomationError: The facts cannot be read; Dagster shows the tick as failed.
+        """
+        with TickMetrics(self._settings) as measured:
+            return self._tick(context, measured)
+
+    def _tick(
+        self, context: dg.SensorEvaluationContext, measured: TickMetrics
+    ) -> SensorExecutionData:
+        for line in end_dead_runs(context.instance):
+            context.log.warning(line)
+        self._housekeeping.tidy(context.instance, datetime.now(UTC))
+        assert context.repository_def is not None
+        self._planner.learn(context.repository_def.asset_graph)
+        try:
+            plan = self._planner.plan(context.instance, datetime.now(UTC))
+        except DatabaseLocked as error:
+            context.log.info(str(error))
+            return _result(context, skip_message=str(error))
+        measured.planned(plan)
+        for line in plan.lines():
+            context.log.info(line)
+        for line in self._planner.recover(context.instance):
+            context.log.warning(line)
+        for line in self._planner.report_outside(context.instance, plan):
+            context.log.info(line)
+        for line in self._planner.report_drift(context.instance, plan):
+            context.log.warning(line)
+        return self.request(context, plan)
+
+    def request(
+        self, context: dg.SensorEvaluationContext, plan: TickPlan, *, simulated: bool = False
+    ) -> SensorExecutionData:
+        """Evaluates the conditions on a plan.
+
+        Args:
+            context: The sensor's context, with instance and repository.
+            plan: What the tick decides.
+            simulated: Whether the plan is not for now, so that the run has to be told.
+        """
+        if plan.state.planned_at is None:
+            return _result(context, skip_message=plan.skip_message)
+        if self._is_shown(context, plan):
+            return _result(context, skip_message=plan.skip_message)
+        tags = {EXECUTION_TIME_TAG: plan.state.at.isoformat()} if simulated else {}
+        return self._evaluate_conditions(context, plan, tags)
+
+    def _is_shown(self, context: dg.SensorEvaluationContext, plan: TickPlan) -> bool:
+        """Whether Dagster shows the plan already, so that nothing has to be evaluated.
+
+        The cursor tells whether Dagster has taken the evaluation in which it was shown.
+        """
+        known = (context.cursor, plan.shown)
+        return not plan.requested and not self._planner.composed and self._shown == known
+
+    def _evaluate_conditions(
+        self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]
+    ) -> SensorExecutionData:
+        assert context.repository_def is not None
+        graph = context.repository_def.asset_graph
+        cursor = asset_daemon_cursor_from_instigator_serialized_cursor(context.cursor, graph)
+        evaluation = AutomationTickEvaluationContext(
+            evaluation_id=cursor.evaluation_id,
+            instance=context.instance,
+            asset_graph=graph,
+            cursor=cursor,
+            materialize_run_tags={
+                **location_tags(self._settings),
+                GATEWAY_TAG: self._gateway,
+                **dg.DagsterRun.tags_for_sensor(self),
+                **self._planner.priority_tag(plan),
+                **tags,
+            },
+            observe_run_tags={},
+            auto_observe_asset_keys=set(),
+            asset_selection=self.asset_selection,
+            emit_backfills=False,
+            evaluation_time=plan.state.at,
+            logger=_QUIET,
+        )
+        # The evaluation's one view of the asset graph is what every condition is handed.
+        self._planner.attach(graph_view(evaluation), plan)
+        requests, new_cursor, evaluations = evaluation.evaluate()
+        requests = [_without_drift_checks(graph, request) for request in requests]
+        if len(requests) > 1:
+            raise dg.DagsterInvariantViolationError(
+                f"One tick asked for {len(requests)} runs. Assets of a SQLMesh environment must "
+                "not be partitioned and must be in one repository."
+            )
+        requests = [_counted(request) for request in requests]
+        for line in plan.withheld({key for each in requests for key in each.asset_selection or ()}):
+            context.log.info(line)
+        cursor_text = asset_daemon_cursor_to_instigator_serialized_cursor(new_cursor)
+        self._shown = (cursor_text, plan.shown)
+        return _result(
+            context,
+            run_requests=requests,
+            skip_message=None if requests else plan.skip_message,
+            cursor=cursor_text,
+            evaluations=evaluations,
+        )
+
+
+def _counted(request: dg.RunRequest) -> dg.RunRequest:
+    """A request with its number of models, which only the conditions know in the end."""
+    count = len(request.asset_selection or ())
+    return request._replace(tags={**request.tags, MODELS_TAG: str(count)})
+
+
+def _without_drift_checks(graph: BaseAssetGraph[Any], request: dg.RunRequest) -> dg.RunRequest:
+    """The request with its checks named: left open, it would be for all checks of its assets."""
+    keys = request.asset_check_keys
+    if keys is None:
+        keys = list(graph.get_check_keys_for_assets(set(request.asset_selection or ())))
+    return request.with_replaced_attrs(asset_check_keys=[key for key in keys if key.name != CHECK])
+
+
+def _result(
+    context: dg.SensorEvaluationContext,
+    *,
+    run_requests: Any = (),
+    skip_message: str | None = None,
+    cursor: str | None = None,
+    evaluations: Any = (),
+) -> SensorExecutionData:
+    requests: list[dg.RunRequest] = list(run_requests)
+    captured = context.has_captured_logs()  # type: ignore[no-untyped-call]
+    log_key = context.log_key if captured else None
+    return SensorExecutionData(
+        run_requests=requests,
+        skip_message=skip_message,
+        cursor=cursor or context.cursor,
+        dagster_run_reactions=[],
+        log_key=log_key,
+        dynamic_partitions_requests=[],
+        asset_events=[],
+        automation_condition_evaluations=list(evaluations),
+    )

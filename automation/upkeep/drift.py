@@ -1,0 +1,192 @@
+"""Drift: where the loaded definitions are not what the SQLMesh environment holds.
+
+Definitions come from project files, or from what the environment held when they were loaded; the
+environment goes on with each plan. Ticks evaluate what the environment holds, whatever differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from ...assets.dagster_internals import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
+from ...assets.definitions.specs import AssetIndex
+from ...assets.lease.waiting import Wait
+from ...assets.project.manifest import Manifest
+from ...assets.project.opening import import_sqlmesh
+from ...config.settings import AutomationSettings
+from ..facts.facts import DueState
+
+CHECK = "sqlmesh_environment"
+"""Name of the check of every model that SQLMesh evaluates."""
+
+_MOST_LINES = 20
+_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+
+
+def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
+    """Where definitions and environment differ: a sentence for each model concerned, by ``fqn``.
+
+    External tables do not count: SQLMesh never evaluates them. Of standalone audits only that
+    they are there.
+    """
+    plan = "plan it, or " if manifest.plan_id is None else ""
+    cure = f"{plan}reload the code location"
+    found = {}
+    models = [model for model in manifest.models if not model.is_external]
+    for model in models:
+        held = state.hashes.get(model.fqn)
+        if held is None:
+            found[model.fqn] = f"{model.name} is not in the SQLMesh environment: {cure}"
+            continue
+        # The hash of a SQL model's metadata has its query in it, too.
+        changed = ""
+        if model.code_version != held.data:
+            changed = "its logic"
+        elif model.metadata_hash != held.metadata:
+            changed = "its metadata"
+        if changed:
+            found[model.fqn] = (
+                f"{model.name} differs from what the SQLMesh environment holds in {changed}: {cure}"
+            )
+    audits = {audit.fqn: audit.name for audit in manifest.standalone_audits}
+    for fqn in audits.keys() - state.hashes.keys():
+        found[fqn] = f"{audits[fqn]} is not in the SQLMesh environment: {cure}"
+    # What is gone from the project and still read looks like an external table there.
+    for fqn in sorted(state.hashes.keys() - {model.fqn for model in models} - audits.keys()):
+        name = fqn.replace('"', "")
+        found[fqn] = f"{name} is in the SQLMesh environment and has no asset: {cure}"
+    return found
+
+
+class DriftReport:
+    """Reports drift, once for each plan of the environment.
+
+    Args:
+        manifest: What the definitions were made from.
+        index: Which asset stands for which model.
+    """
+
+    def __init__(self, manifest: Manifest, index: AssetIndex) -> None:
+        self._manifest, self._index = manifest, index
+        self._reported: str | None = None
+
+    def report(self, instance: dg.DagsterInstance, state: DueState) -> Iterator[str]:
+        """Reports it, as evaluations of asset checks that belong to no run.
+
+        What the latest evaluation of a check says already is not said again, and a model that
+        none of them has found different gets none.
+
+        Args:
+            instance: Where checks are recorded.
+            state: What the environment holds; nothing is reported while a plan is being applied.
+
+        Yields:
+            A line for each model that differs, at most twenty, then how many more.
+        """
+        if state.planned_at is None or state.plan_id == self._reported:
+            return
+        found = drift(self._manifest, state)
+        self._evaluate(instance, found)
+        self._reported = state.plan_id
+        lines = list(found.values())
+        yield from lines[:_MOST_LINES]
+        if len(lines) > _MOST_LINES:
+            yield f"{len(lines) - _MOST_LINES} more differ from the SQLMesh environment"
+
+    def _evaluate(self, instance: dg.DagsterInstance, found: Mapping[str, str]) -> None:
+        fqns = {key: fqn for fqn, key in _keys(self._manifest, self._index).items()}
+        latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(fqns))
+        for key, fqn in fqns.items():
+            differs = found.get(fqn)
+            record = _evaluated(instance, latest.get(key))
+            said = record.evaluation if record is not None else None
+            known = None if said is None or said.passed else said.description
+            if differs != known:
+                instance.report_runless_asset_event(
+                    dg.AssetCheckEvaluation(
+                        asset_key=key.asset_key,
+                        check_name=key.name,
+                        passed=differs is None,
+                        severity=dg.AssetCheckSeverity.WARN,
+                        description=differs,
+                    )
+                )
+
+
+def drift_checks(
+    settings: AutomationSettings, manifest: Manifest, index: AssetIndex
+) -> dg.AssetChecksDefinition:
+    """The checks that show drift, one for every model that SQLMesh evaluates, in one op.
+
+    Ticks report them; a run evaluates them only where a person selects them.
+
+    Args:
+        settings: The SQLMesh environment.
+        manifest: What the definitions were made from.
+        index: Which asset stands for which model.
+    """
+    fqns = {key: fqn for fqn, key in _keys(manifest, index).items()}
+
+    description = (
+        f"Whether the definition is what SQLMesh environment {settings.environment!r} holds"
+    )
+    specs = {
+        f"model_{number}": dg.AssetCheckSpec(
+            name=key.name, asset=key.asset_key, description=description
+        )
+        for number, key in enumerate(fqns)
+    }
+
+    # Not @multi_asset_check: a step that does not wait for the assets' own can tell of them
+    # whatever becomes of those, and a thousand inputs take a tenth of the time that all
+    # definitions take to load.
+    @dg.op(
+        name=f"{settings.id}_drift",
+        out=dict.fromkeys(specs, dg.Out(dg.Nothing, is_required=False)),
+    )
+    def compare(context):  # type: ignore[no-untyped-def]
+        import_sqlmesh()
+        from ..facts.due import DueReader
+
+        # In a run that evaluates models as well, the execution may not have ended yet.
+        wait = Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
+        found = drift(manifest, DueReader(settings, wait).read(datetime.now(UTC)))
+        for key in sorted(context.selected_asset_check_keys):
+            differs = found.get(fqns[key])
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=differs is None,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=differs,
+            )
+
+    checks: dg.AssetChecksDefinition = dg.AssetChecksDefinition.create(
+        node_def=compare,
+        keys_by_input_name={},
+        check_specs_by_output_name=specs,
+        can_subset=True,
+    )
+    return checks
+
+
+def _keys(manifest: Manifest, index: AssetIndex) -> dict[str, dg.AssetCheckKey]:
+    """The check of every model that SQLMesh evaluates, by ``fqn``."""
+    return {
+        model.fqn: dg.AssetCheckKey(index.keys[model.fqn], CHECK) for model in manifest.executed
+    }
+
+
+def _evaluated(
+    instance: dg.DagsterInstance, latest: AssetCheckExecutionRecord | None
+) -> AssetCheckExecutionRecord | None:
+    """The latest execution of a check that came to an evaluation; others end before, or go on."""
+    if latest is None or latest.status in _EVALUATED:
+        return latest
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        latest.key, limit=1, status=_EVALUATED
+    )
+    return history[0] if history else None

@@ -1,0 +1,194 @@
+"""Reports what SQLMesh evaluated outside Dagster: by ``sqlmesh run``, a plan or a restatement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from math import ceil
+from typing import Any
+
+import dagster as dg
+
+from ...assets.definitions.specs import AssetIndex
+from ...assets.execution.report import EVALUATED_AT, outcome_metadata
+from ...assets.intervals import Interval, contiguous, moment
+from ...assets.ledger.outcome import Outcome, OutcomeStatus
+from ..facts.facts import DueState, Node
+from ..facts.runs import RunReader
+from .recovery import Recovery
+
+_BUDGET_SECONDS = 10.0
+"""How long one tick reports at most: Dagster gives the whole tick a minute."""
+
+_MOST_LINES = 20
+_LOOK_BACK = 20
+
+Since = Callable[[Mapping[str, int]], Mapping[str, Sequence[Interval]]]
+"""Gives the intervals that SQLMesh has recorded of models since moments in its milliseconds."""
+
+Recorded = Callable[[str], tuple[str, Sequence[Interval]] | None]
+"""Gives a model's snapshot and all the intervals that SQLMesh has recorded of it."""
+
+
+class OutsideEvaluations:
+    """Finds and reports them, once each.
+
+    SQLMesh keeps when a model's table was last written. What is newer than the asset's last
+    materialization, and no run's of ours, was written outside Dagster.
+
+    Args:
+        index: Which asset stands for which model.
+        nodes: The models.
+        runs: Reads the instance's runs.
+        recovery: Knows what runs evaluated that could not report it.
+        budget_seconds: How long one call reports at most.
+    """
+
+    def __init__(
+        self,
+        index: AssetIndex,
+        nodes: Sequence[Node],
+        runs: RunReader,
+        recovery: Recovery,
+        budget_seconds: float = _BUDGET_SECONDS,
+    ) -> None:
+        self._index, self._runs, self._recovery = index, runs, recovery
+        self._budget = budget_seconds
+        self._models = {node.fqn: node for node in nodes if not node.is_audit}
+        self._settled: dict[str, int] = {}
+
+    def report(
+        self, instance: dg.DagsterInstance, state: DueState, recorded: Recorded, since: Since
+    ) -> Iterator[str]:
+        """Reports them as runless materializations.
+
+        Call it once what runs that died left behind is reported.
+
+        Args:
+            instance: Where it is recorded.
+            state: What SQLMesh's state holds; read before this.
+            recorded: What it holds of a model.
+            since: What it holds since a moment.
+
+        Yields:
+            A line for each model, up to some, and how many are left for the next call.
+        """
+        changed = [
+            fqn
+            for fqn, altered in state.altered.items()
+            if fqn in self._models and self._settled.get(fqn) != altered
+        ]
+        if not changed or state.planned_at is None:
+            return
+        # A run that is in progress reports what it evaluates, its unselected upstream too.
+        busy = self._upstream(self._runs.in_progress(instance))
+        changed = [fqn for fqn in changed if fqn not in busy]
+        known = self._known_until(instance, changed)
+        news = {fqn: known[fqn] for fqn in changed if state.altered[fqn] > known[fqn]}
+        self._settled |= {fqn: state.altered[fqn] for fqn in changed if fqn not in news}
+        if news:
+            yield from self._report(instance, state, news, recorded, since)
+
+    def _report(
+        self,
+        instance: dg.DagsterInstance,
+        state: DueState,
+        news: Mapping[str, int],
+        recorded: Recorded,
+        since: Since,
+    ) -> Iterator[str]:
+        later = {fqn: known for fqn, known in news.items() if known}
+        intervals = since(later) if later else {}
+        until = time.monotonic() + self._budget
+        for number, fqn in enumerate(news):
+            if time.monotonic() > until:
+                yield f"{len(news) - number} more were evaluated outside Dagster; next ticks tell"
+                return
+            altered = state.altered[fqn]
+            held = recorded(fqn)
+            # Somebody else may have reported it meanwhile, as another tick may.
+            if held is not None and self._told(instance, fqn) < altered:
+                snapshot, every = held
+                outcome = Outcome(
+                    model=fqn,
+                    name=self._models[fqn].name,
+                    status=OutcomeStatus.EXECUTED,
+                    intervals=contiguous(intervals.get(fqn) or every),
+                    snapshot=snapshot,
+                    plan=state.plan_id,
+                    evaluated_at=moment(altered),
+                )
+                _report_outside(instance, self._index.keys[fqn], outcome, altered)
+                if number < _MOST_LINES:
+                    yield f"{outcome.name} was evaluated outside Dagster"
+            self._settled[fqn] = altered
+        if len(news) > _MOST_LINES:
+            yield f"{len(news)} models were evaluated outside Dagster"
+
+    def _upstream(self, in_progress: Collection[str]) -> set[str]:
+        """Models and all that is upstream of them."""
+        found: set[str] = set()
+        queue = list(in_progress)
+        while queue:
+            fqn = queue.pop()
+            if fqn not in found:
+                found.add(fqn)
+                queue.extend(self._models[fqn].parents if fqn in self._models else ())
+        return found
+
+    def _known_until(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, int]:
+        """Until when Dagster knows of each model's evaluations, in SQLMesh's milliseconds."""
+        by_key = {self._index.keys[fqn]: fqn for fqn in models}
+        known = dict.fromkeys(models, 0)
+        for record in instance.get_asset_records(list(by_key)):
+            fqn, made = by_key[record.asset_entry.asset_key], record.asset_entry
+            if made.last_materialization_record is not None:
+                told = _told_until(made.last_materialization_record.event_log_entry)
+                known[fqn] = self._told(instance, fqn) if told is None else told
+        # Batches that were finished before one failed are that run's own.
+        own = self._recovery.evaluated
+        return {fqn: max(until, _own(own.get(fqn))) for fqn, until in known.items()}
+
+    def _told(self, instance: dg.DagsterInstance, fqn: str) -> int:
+        """The same of one model, from its materializations."""
+        records = instance.fetch_materializations(self._index.keys[fqn], limit=_LOOK_BACK).records
+        found = (_told_until(record.event_log_entry) for record in records)
+        return next((until for until in found if until is not None), 0)
+
+
+def _told_until(entry: dg.EventLogEntry) -> int | None:
+    """Until when a materialization tells of evaluations; ``None`` if it tells of none."""
+    made = entry.asset_materialization
+    metadata = made.metadata if made is not None else {}
+    outcome = metadata.get("sqlmesh/outcome")
+    if outcome is not None and outcome.value == OutcomeStatus.UP_TO_DATE.value:
+        return None
+    said = metadata.get(EVALUATED_AT)
+    value: Any = said.value if said is not None else entry.timestamp
+    return _milliseconds(value)
+
+
+def _own(moment: datetime | None) -> int:
+    return _milliseconds(moment.timestamp()) if moment is not None else 0
+
+
+def _milliseconds(timestamp: float) -> int:
+    # Rounded up: SQLMesh cuts its own off, at the same moment or before.
+    return ceil(round(timestamp * 1000, 3))
+
+
+def _report_outside(
+    instance: dg.DagsterInstance, key: dg.AssetKey, outcome: Outcome, altered: int
+) -> None:
+    metadata = outcome_metadata(outcome)
+    for unknown in ("sqlmesh/batches", "sqlmesh/duration_ms"):
+        metadata.pop(unknown)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            asset_key=key,
+            description="Evaluated by SQLMesh outside Dagster",
+            metadata=metadata,
+            tags={"dagster/data_version": f"{outcome.snapshot}@{altered}"},
+        )
+    )

@@ -1,0 +1,165 @@
+"""What a tick puts right before it decides: runs that died, and what they could not report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from ...assets.dagster_internals import SqlEventLogStorage
+from ...assets.definitions.specs import AssetIndex
+from ...assets.execution.report import report_runless
+from ...assets.intervals import Interval
+from ...assets.ledger.history import History
+from ...assets.ledger.ledger import read_history
+from ...assets.ledger.outcome import Outcome, OutcomeStatus
+from ...assets.ledger.process import lives
+from ..facts.runs import IN_PROGRESS
+
+PROCESS_TAG = "sqlmesh/process"
+"""Run tag: the process that a run lives in, where Dagster does not look after that itself."""
+
+_LOOK_BACK = timedelta(days=7)
+_MOST_RUNS = 100
+
+Recorded = Callable[[str], tuple[str, Sequence[Interval]] | None]
+"""Gives a model's snapshot and the intervals that SQLMesh has recorded of it."""
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> Iterator[str]:
+    """Marks runs as failed whose process is gone.
+
+    Dagster notices that for the runs that it launches, not for those of ``sqlmesh-automation
+    tick``, which would hold their models for ever.
+
+    Yields:
+        A line for each.
+    """
+    for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS))):
+        process = run.tags.get(PROCESS_TAG)
+        if process is not None and not lives(process):
+            message = f"Process {process} of this run is gone"
+            instance.report_run_failed(run, message)
+            yield f"run {run.run_id} marked as failed: its process {process} is gone"
+
+
+class Recovery:
+    """Reports what SQLMesh evaluated in runs that ended before a step could report it.
+
+    A process can be killed at any moment: after SQLMesh has recorded an interval and before the
+    ledger has the outcome, or after that and before the step's materialization.
+
+    Args:
+        index: Which asset stands for which model.
+
+    Attributes:
+        evaluated: Until when runs that did not succeed have evaluated models without reporting
+            it, by ``fqn``: batches that were done before one failed.
+    """
+
+    def __init__(self, index: AssetIndex) -> None:
+        self._index = index
+        self.evaluated: dict[str, datetime] = {}
+        self._looked: datetime | None = None
+
+    def report(self, instance: dg.DagsterInstance, recorded: Recorded) -> Iterator[str]:
+        """Reports it, as runless materializations.
+
+        Args:
+            instance: Where the runs are recorded.
+            recorded: What SQLMesh's state holds now.
+
+        Yields:
+            A line for each.
+        """
+        now = datetime.now(UTC)
+        ended = dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED],
+            # A little overlap: a run's end is stamped before it can be read.
+            updated_after=(self._looked or now - _LOOK_BACK) - timedelta(minutes=1),
+        )
+        for record in reversed(instance.get_run_records(ended, limit=_MOST_RUNS)):
+            yield from self._report_run(instance, record, recorded)
+        self._looked = now
+
+    def _report_run(
+        self, instance: dg.DagsterInstance, record: dg.RunRecord, recorded: Recorded
+    ) -> Iterator[str]:
+        run_id = record.dagster_run.run_id
+        history = read_history(instance, run_id, self._index.scope)
+        self._note(history, record)
+        found = {
+            self._index.keys[outcome.model]: outcome
+            for outcome in _evaluated(history, recorded)
+            if outcome.model in self._index.keys
+        }
+        if not found:
+            return
+        began = record.start_time or record.create_timestamp.timestamp()
+        for asset in instance.get_asset_records(list(found)):
+            made = asset.asset_entry.last_materialization
+            # Anything newer is this run's own, or of a run that has built on it.
+            if made is not None and made.timestamp >= began:
+                found.pop(asset.asset_entry.asset_key)
+        for key, outcome in found.items():
+            if not _reported(instance, key, began):
+                report_runless(instance, key, outcome, run_id)
+                yield f"{outcome.name} was evaluated by run {run_id}, whose step could not say so"
+
+    def _note(self, history: History, record: dg.RunRecord) -> None:
+        """Takes from a run's ledger what it has evaluated of models that then failed."""
+        known = {
+            model: outcome.evaluated_at
+            for model, outcome in history.outcomes.items()
+            if outcome.status is not OutcomeStatus.EXECUTED and outcome.evaluated_at is not None
+        }
+        ended = datetime.fromtimestamp(record.end_time, tz=UTC) if record.end_time else None
+        for model in {model for each in history.rounds for model in each.planned}:
+            if ended is not None and model not in history.outcomes:
+                known[model] = ended
+        for model, until in known.items():
+            self.evaluated[model] = max(until, self.evaluated.get(model, until))
+
+
+def _reported(instance: dg.DagsterInstance, key: dg.AssetKey, began: float) -> bool:
+    """Whether the log has a materialization since then that the asset itself does not name.
+
+    Dagster on PostgreSQL stores a materialization and, in a transaction of its own, that it is
+    the asset's last. A process may be killed in between: the second is made up for here.
+    """
+    since = dg.AssetRecordsFilter(asset_key=key, after_timestamp=began)
+    records = instance.fetch_materializations(since, limit=1).records
+    storage = instance.event_log_storage
+    if records and isinstance(storage, SqlEventLogStorage):
+        storage.store_asset_event(records[0].event_log_entry, records[0].storage_id)
+    return bool(records)
+
+
+def _evaluated(history: History, recorded: Recorded) -> Iterator[Outcome]:
+    """What SQLMesh evaluated in a run that has ended."""
+    outcomes = history.outcomes
+    yield from (each for each in outcomes.values() if each.status is OutcomeStatus.EXECUTED)
+    planned: Mapping[str, Sequence[Interval]] = {}
+    for current in history.rounds:
+        planned = {**planned, **current.planned}
+    for model, batches in planned.items():
+        if model in outcomes or (known := recorded(model)) is None:
+            continue
+        snapshot, intervals = known
+        done = [
+            each
+            for each in batches
+            if any(start <= each[0] and each[1] <= end for start, end in intervals)
+        ]
+        if done:
+            yield Outcome(
+                model=model,
+                name=model.replace('"', ""),
+                status=OutcomeStatus.EXECUTED,
+                intervals=tuple(done),
+                batches=len(done),
+                snapshot=snapshot,
+                evaluated_at=datetime.now(UTC),
+                recovered=True,
+            )

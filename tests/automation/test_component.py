@@ -1,0 +1,403 @@
+"""The component: attributes of ``defs.yaml``, templates, translation, subclasses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster.components.core.component_tree import ComponentTreeException
+from dagster.components.testing import create_defs_folder_sandbox
+from support.ticks import Automation
+
+from dagster_sqlmesh_automation import (
+    AutomationSettings,
+    SQLMeshAutomationComponent,
+    SQLMeshComponentTranslator,
+    SQLMeshTranslator,
+)
+from dagster_sqlmesh_automation.assets.project.manifest import ManifestModel
+from dagster_sqlmesh_automation.automation.definitions import Location
+from dagster_sqlmesh_automation.config.errors import SettingsError
+from dagster_sqlmesh_automation.config.reference import EXAMPLES
+from dagster_sqlmesh_automation.config.settings import PREFIX
+
+TYPE = "dagster_sqlmesh_automation.SQLMeshAutomationComponent"
+FIRST = datetime(2026, 10, 14, 1, tzinfo=UTC)
+
+Load = Callable[..., SQLMeshAutomationComponent]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Any]:
+    """A Dagster project."""
+    with create_defs_folder_sandbox() as made:
+        yield made
+
+
+@pytest.fixture
+def folder(sandbox: Any) -> Path:
+    """The folder of the ``defs.yaml``."""
+    made: Path = sandbox.defs_folder_path / "models"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def load(sandbox: Any, folder: Path) -> Load:
+    """Loads a component from a ``defs.yaml`` with some attributes."""
+
+    def loaded(**attributes: Any) -> SQLMeshAutomationComponent:
+        content = {"type": TYPE, "attributes": attributes}
+        (folder / "defs.yaml").write_text(yaml.safe_dump(content))
+        with sandbox.build_component_tree() as tree:
+            component = tree.load_component(folder)
+        assert isinstance(component, SQLMeshAutomationComponent)
+        return component
+
+    return loaded
+
+
+def graph(component: SQLMeshAutomationComponent) -> dg.AssetGraph:
+    return definitions(component).resolve_asset_graph()
+
+
+def definitions(component: SQLMeshAutomationComponent) -> dg.Definitions:
+    return component.build_defs(dg.ComponentTree.for_test().load_context)
+
+
+def key(text: str) -> dg.AssetKey:
+    return dg.AssetKey(text.split("/"))
+
+
+# Settings
+
+
+def test_every_setting_is_an_attribute_with_its_description() -> None:
+    model = SQLMeshAutomationComponent.get_model_cls()
+    assert model is not None
+    attributes = model.model_json_schema()["properties"]
+    assert {*attributes} == {*AutomationSettings.model_fields, "translation", "executor"}
+    for name, field in AutomationSettings.model_fields.items():
+        assert attributes[name]["description"] == field.description
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if "__" not in name])
+def test_an_attribute_means_the_same_as_the_variable(
+    load: Load, name: str, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    example = EXAMPLES[name]
+    if name == "config":
+        example = str(folder / "automation.yaml")
+        Path(example).write_text("interval_seconds: 7\n")
+    found = load(**{name: yaml.safe_load(example)}).settings
+    templated = load(**{name: "{{ env.GIVEN }}"})
+    monkeypatch.setenv("GIVEN", example)
+    assert load(**{name: "{{ env.GIVEN }}"}).settings == found
+    assert templated.model_fields_set == {name}
+
+    monkeypatch.setenv(f"{PREFIX}{name.upper()}", example)
+    assert found == AutomationSettings()
+
+
+def test_an_attribute_wins_over_the_environment_and_that_over_the_file(
+    load: Load, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "automation.yaml").write_text("{interval_seconds: 1, gateway: file, timezone: CET}")
+    monkeypatch.setenv(f"{PREFIX}INTERVAL_SECONDS", "2")
+    monkeypatch.setenv(f"{PREFIX}GATEWAY", "variable")
+    settings = load(config="automation.yaml", interval_seconds=3).settings
+
+    assert (settings.interval_seconds, settings.gateway, settings.timezone) == (
+        3,
+        "variable",
+        "CET",
+    )
+
+
+def test_paths_are_taken_from_the_folder_of_the_file(
+    load: Load, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    settings = load(project="../sqlmesh", manifest="manifest.json").settings
+    assert settings.project == folder.parent / "sqlmesh"
+    assert settings.manifest == folder / "manifest.json"
+    assert load(project="/srv/analytics").settings.project == Path("/srv/analytics")
+
+
+def test_texts_that_read_like_numbers_stay_texts(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YEAR", "2026")
+    settings = load(name="007", environment="{{ env.YEAR }}").settings
+    assert (settings.name, settings.environment) == ("007", "2026")
+
+
+def test_templates_may_stand_within_maps(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AT", "0 6 * * *")
+    monkeypatch.setenv("ATTEMPTS", "5")
+    settings = load(
+        cron_map={"@daily": "{{ env.AT }} Europe/Berlin", "@weekly": False},
+        retry={"max_attempts": "{{ env.ATTEMPTS }}"},
+        models={"sales.*": {"priority": "{{ 2 * 5 }}", "paused": "{{ env.AT == 'never' }}"}},
+    ).settings
+    assert settings.cron_map == {"@daily": "0 6 * * * Europe/Berlin", "@weekly": "off"}
+    assert settings.retry.max_attempts == 5
+    assert settings.models["sales.*"].given() == {"priority": 10, "paused": False}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "told"),
+    [
+        ("interval_seconds", 0, "INTERVAL_SECONDS=0 cannot be used"),
+        ("interval_seconds", "soon", "INTERVAL_SECONDS='soon' cannot be used"),
+        ("cron_map", {"@daily": "never"}, "CRON_MAP['@daily']='never' cannot be used"),
+        ("models", {"*": {"when": 1}}, "MODELS['*'].when=1 cannot be used. Accepted: schedule"),
+        ("retry", {"attempts": 1}, "RETRY__ATTEMPTS=1 cannot be used. Accepted: max_attempts"),
+        ("environment", "{{ env.UNSET }}", "ENVIRONMENT=None cannot be used"),
+    ],
+)
+def test_a_value_is_refused_as_the_settings_refuse_it(
+    load: Load, attribute: str, value: Any, told: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        definitions(load(**{attribute: value}))
+    assert f"{PREFIX}{told}" in str(caught.value)
+
+
+def test_an_attribute_that_does_not_exist_is_refused(load: Load) -> None:
+    with pytest.raises(ComponentTreeException) as caught:
+        load(intervall_seconds=5)
+    assert "intervall_seconds" in str(caught.value.__cause__)
+
+
+# Assets
+
+
+def test_it_gives_what_the_function_gives(load: Load, example: Path) -> None:
+    ours = definitions(load(project=str(example), enabled=True))
+    assert {*ours.resolve_all_asset_keys()} == {
+        *Location(AutomationSettings(project=example)).definitions.resolve_all_asset_keys()
+    }
+    assert ours.executor is dg.in_process_executor
+    (sensor,) = ours.sensors or ()
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_the_executor_can_be_left_to_the_project(load: Load, example: Path) -> None:
+    assert definitions(load(project=str(example), executor=None)).executor is None
+
+
+def test_translation_changes_every_asset_with_its_model_at_hand(load: Load, example: Path) -> None:
+    found = graph(
+        load(
+            project=str(example),
+            translation={
+                "key": "warehouse/{{ model.schema }}/{{ model.table }}",
+                "group_name": "{{ 'money' if model.schema == 'sales' else spec.group_name }}",
+                "description": "{{ model.kind }}: {{ spec.description }}",
+                "tags": {"kind": "{{ model.kind | lower }}"},
+                "owners": ["team:data"],
+                "metadata": {"file": "{{ model.path }}"},
+            },
+        )
+    )
+    orders = found.get(key("warehouse/sales/orders"))
+    assert orders.group_name == "money"
+    assert orders.owners == ["team:data"]
+    assert orders.description is not None
+    assert orders.description.startswith("INCREMENTAL")
+    assert orders.tags["sqlmesh/environment"] == "prod"
+    assert orders.tags["kind"] == "incremental_by_time_range"
+    assert orders.metadata["file"] == "models/sales/orders.sql"
+    assert "sqlmesh/kind" in orders.metadata
+    assert key("warehouse/staging/orders") in orders.parent_keys
+    assert found.get(key("warehouse/staging/orders")).group_name == "staging"
+    assert key("warehouse/raw/orders") in found.get(key("warehouse/staging/orders")).parent_keys
+
+
+def test_a_key_prefix_stands_before_the_key(load: Load, example: Path) -> None:
+    component = load(
+        project=str(example), asset_key_prefix="finance", translation={"key_prefix": "dev"}
+    )
+    assert key("finance/dev/staging/orders") in graph(component).get_all_asset_keys()
+
+
+TEMPLATE_VARS = """
+import dagster as dg
+from dagster_sqlmesh_automation import SqlmeshDue
+
+
+@dg.template_var
+def ours():
+    def composed(model, condition):
+        if condition is None or "orders" not in model.name:
+            return condition
+        return condition & dg.AutomationCondition.in_progress()
+    return composed
+
+
+@dg.template_var
+def never():
+    return SqlmeshDue() & dg.AutomationCondition.in_progress()
+"""
+
+
+@pytest.mark.parametrize(
+    ("template", "others"),
+    [("{{ ours(model, spec.automation_condition) }}", True), ("{{ never }}", False)],
+)
+def test_translation_composes_the_condition(
+    sandbox: Any,
+    folder: Path,
+    example: Path,
+    instance: dg.DagsterInstance,
+    template: str,
+    others: bool,
+) -> None:
+    """Templates have no ``&``. It is asked for the key before the condition is made, too."""
+    (folder / "template_vars.py").write_text(TEMPLATE_VARS)
+    content = {
+        "type": TYPE,
+        "template_vars_module": ".template_vars",
+        "attributes": {
+            "project": str(example),
+            "translation": {"automation_condition": template},
+        },
+    }
+    (folder / "defs.yaml").write_text(yaml.safe_dump(content))
+    with sandbox.build_component_tree() as tree:
+        component = tree.load_component(folder)
+    location = Location(component.settings, component.get_translator())
+    tick = Automation(example, instance, location).tick(FIRST)
+    assert "staging/orders" not in tick.requested
+    assert ("staging/payments" in tick.requested) is others
+
+
+class OurTranslator(SQLMeshComponentTranslator):
+    def get_group_name(self, model: ManifestModel) -> str:
+        return "ours"
+
+
+class OurComponent(SQLMeshAutomationComponent):
+    """Overrides the translator, and has an attribute of its own."""
+
+    owner: str = "team:nobody"
+
+    def get_translator(self) -> SQLMeshTranslator:
+        return OurTranslator(self.translation)
+
+
+class HardHeaded(SQLMeshAutomationComponent):
+    def get_translator(self) -> SQLMeshTranslator:
+        return SQLMeshTranslator()
+
+
+def test_a_subclass_has_its_own_translator_and_attributes(example: Path) -> None:
+    component = OurComponent.from_attributes_dict(
+        attributes={
+            "project": str(example),
+            "owner": "team:us",
+            "translation": {"description": "{{ spec.group_name }}"},
+        }
+    )
+    assert component.owner == "team:us"
+    orders = graph(component).get(key("staging/orders"))
+    assert (orders.group_name, orders.description) == ("ours", "ours")
+
+
+def test_a_translator_that_takes_no_translation_is_refused_with_one(example: Path) -> None:
+    attributes = {"project": str(example), "translation": {"group_name": "x"}}
+    with pytest.raises(SettingsError, match="SQLMeshTranslator, which HardHeaded"):
+        graph(HardHeaded.from_attributes_dict(attributes=attributes))
+    assert graph(HardHeaded.from_attributes_dict(attributes={"project": str(example)}))
+
+
+def test_it_can_be_made_in_python(example: Path) -> None:
+    component = SQLMeshAutomationComponent(
+        project=example,
+        environment="prod",
+        translation=lambda spec, model: spec.replace_attributes(group_name=f"x_{model.schema}"),
+    )
+    assert graph(component).get(key("staging/orders")).group_name == "x_staging"
+
+
+# A project with several
+
+
+def test_two_components_live_in_one_project(sandbox: Any, example: Path) -> None:
+    """Both bring the same executor, which Dagster takes for one."""
+    for environment in ("prod", "dev"):
+        sandbox.scaffold_component(
+            component_cls=SQLMeshAutomationComponent,
+            defs_path=environment,
+            scaffold_params={"project_path": str(example)},
+            defs_yaml_contents={
+                "type": TYPE,
+                "attributes": {
+                    "project": str(example),
+                    "environment": environment,
+                    "asset_key_prefix": environment,
+                },
+            },
+        )
+    with sandbox.build_all_defs() as found:
+        keys = set(found.resolve_all_asset_keys())
+        assert {key("prod/staging/orders"), key("dev/staging/orders")} <= keys
+        assert found.resolve_implicit_global_asset_job_def().executor_def is (
+            dg.in_process_executor
+        )
+
+
+# Scaffolding
+
+
+def test_a_project_that_is_there_is_named_relative_to_the_root(sandbox: Any, example: Path) -> None:
+    made = sandbox.scaffold_component(
+        component_cls=SQLMeshAutomationComponent, scaffold_params={"project_path": str(example)}
+    )
+    content = yaml.safe_load((made / "defs.yaml").read_text())
+    assert content["attributes"]["project"].startswith("{{ context.project_root }}/../")
+    with sandbox.load_component_and_build_defs(defs_path=made) as (component, found):
+        assert component.settings.project.resolve() == example
+        assert key("staging/orders") in found.resolve_all_asset_keys()
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({}, "it is not said which SQLMesh project to automate"),
+        ({"project_path": "{tmp}/nowhere"}, "No SQLMesh project at"),
+        ({"project_path": "{tmp}", "init": True}, "is not empty"),
+    ],
+)
+def test_scaffolding_is_refused_with_the_cure(
+    sandbox: Any, tmp_path: Path, params: dict[str, Any], told: str
+) -> None:
+    (tmp_path / "something").touch()
+    given = {
+        name: value.format(tmp=tmp_path) if isinstance(value, str) else value
+        for name, value in params.items()
+    }
+    with pytest.raises(Exception, match=told):
+        sandbox.scaffold_component(
+            component_cls=SQLMeshAutomationComponent, scaffold_params=given or None
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["something"]
+
+
+def test_it_loads_without_sqlmesh_and_without_delay() -> None:
+    """Dagster imports its components itself, so that ours costs next to nothing."""
+    code = (
+        "import sys, dagster; before = set(sys.modules); "
+        "from dagster_sqlmesh_automation import SQLMeshAutomationComponent; "
+        "assert 'sqlmesh' not in sys.modules; "
+        "assert not {m for m in set(sys.modules) - before if m.startswith('dagster.components')}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,135 @@
+"""The pages: what they name exists: links, settings, commands, tests."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+from support import pages
+from support.pages import LINKED, Command, all_blocks
+from support.projects import ROOT
+
+from dagster_sqlmesh_automation import AutomationSettings
+from dagster_sqlmesh_automation.automation.cli.main import main
+from dagster_sqlmesh_automation.config.settings import PREFIX, _variables
+
+OTHERS = {
+    "DAGSTER_HOME",
+    "DAGSTER_POSTGRES_PASSWORD",
+    "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS",
+    "GET_LOCK",
+    "INCREMENTAL_UNMANAGED",
+    "MODEL",
+    "PREPARE",
+    "REQUIREMENTS",
+    "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS",
+    "TAG",
+}
+"""Names in capitals that are no settings."""
+
+SETTINGS = {name.removeprefix(PREFIX) for name in _variables(AutomationSettings, PREFIX)}
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """All commands of the pages, those within the text too, and where they are."""
+    blocks = [(str(b), c.text) for b in all_blocks("console", "sh") for c in b.commands]
+    inline = [(page.name, code) for page in LINKED for code in pages.inline_code(page)]
+    return [*blocks, *inline]
+
+
+@pytest.mark.parametrize("program", ["sqlmesh-automation", "sqlmesh"])
+def test_every_command_that_is_named_exists_with_its_options(program: str) -> None:
+    if program == "sqlmesh":
+        from sqlmesh.cli.main import cli as group
+    else:
+        group = main
+    named = [(w, c) for w, c in shown_commands() if c.startswith(f"{program} ")]
+    assert named
+    for where, text in named:
+        words = Command(text.replace("…", "x")).words[1:]
+        if words == ["x"] or "|" in text.partition("#")[0].replace(" | jq", ""):
+            continue
+        try:
+            parsed = group.make_parser(click.Context(group)).parse_args(words)
+            name, *rest = parsed[1]
+            command = group.commands[name]
+            command.make_parser(click.Context(command)).parse_args(rest)
+        except (click.UsageError, KeyError) as error:
+            pytest.fail(f"{where}: {text!r}: {error}")
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = {
+        found[1] for _, text in shown_commands() if (found := re.match(r"make ([a-z-]+)", text))
+    }
+    assert named
+    assert named <= {*targets}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_anchors_lead_somewhere(page: Path) -> None:
+    for link in pages.links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} does not exist"
+        assert ROOT.resolve() in target.parents
+        if anchor:
+            assert anchor in pages.anchors(target), f"{link}: {sorted(pages.anchors(target))}"
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_that_are_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = {*re.findall(rf"\b{PREFIX}([A-Z][A-Z_]*[A-Z])\b", text)}
+    for code in pages.inline_code(page):
+        if found := re.fullmatch(r"([A-Z][A-Z_]{3,})(=.*)?", code):
+            named.add(found[1].removeprefix(PREFIX))
+    unknown = named - SETTINGS - OTHERS - {""}
+    assert not unknown
+
+
+@pytest.mark.parametrize(
+    "code",
+    sorted(
+        {
+            code
+            for page in LINKED
+            for code in pages.inline_code(page)
+            if code.partition("=")[0] in SETTINGS and "=" in code
+        }
+    ),
+)
+def test_values_that_are_named_are_accepted(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, _, value = code.partition("=")
+    monkeypatch.setenv(f"{PREFIX}{name}", value)
+    assert name.lower() in AutomationSettings().model_fields_set
+
+
+@cache
+def functions(file: Path) -> frozenset[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return frozenset(each.name for each in tree.body if isinstance(each, ast.FunctionDef))
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_that_are_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for file, name in re.findall(r"\b((?:\w+/)*test_\w+\.py)(?:::(\w+))?", text):
+        assert (ROOT / file).is_file(), file
+        assert not name or name in functions(ROOT / file), f"{file}::{name}"
+
+
+def test_every_row_of_the_comparison_names_its_proof() -> None:
+    text = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    tables = [part for part in text.split("\n\n") if part.startswith("| | here |")]
+    assert len(tables) >= 4
+    for row in (row for table in tables for row in table.splitlines()[2:]):
+        if row.startswith("|"):
+            assert re.search(r"`tests/\w+/test_\w+\.py::test_\w+` \|$", row), row
