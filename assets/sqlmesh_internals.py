@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sqlmesh.core.audit import StandaloneAudit
     from sqlmesh.core.config.connection import ConnectionConfig
     from sqlmesh.core.context import Context
     from sqlmesh.core.engine_adapter.base import EngineAdapter
+    from sqlmesh.core.model import Model
     from sqlmesh.core.state_sync import StateSync
+
+
+def source_file(node: Model | StandaloneAudit) -> Path | None:
+    """The file that defines a model or an audit; ``None`` for one that was made without a file.
+
+    Noticed by ``tests/definitions/test_metadata.py``.
+    """
+    return node._path
 
 
 def state_connection(context: Context) -> ConnectionConfig:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..sqlmesh_internals import source_file
 from .manifest import ManifestColumn, ManifestModel
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ class Columns:
 
 def source_line(model: Model) -> int:
     """The line of its file on which a model begins, from 1."""
-    if model._path is None or not model._path.is_file():
+    file = source_file(model)
+    if file is None or not file.is_file():
         return 1
     if model.source_type == "python":
         pattern = rf"^\s*(async\s+)?def\s+{re.escape(model.entrypoint)}\b"
@@ -139,7 +141,7 @@ def source_line(model: Model) -> int:
         pattern = rf"^[\s-]*name:.*{re.escape(model.view_name)}"
     else:
         pattern = r"^\s*MODEL\s*\("
-    text = model._path.read_text(encoding="utf-8", errors="replace")
+    text = file.read_text(encoding="utf-8", errors="replace")
     found = re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
     if found is None:
         return 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config.settings import AutomationSettings
 from ..naming import check_name
-from ..sqlmesh_internals import state_connection
+from ..sqlmesh_internals import source_file, state_connection
 from .columns import Columns, source_line
 from .manifest import (
     Manifest,
@@ -80,7 +80,7 @@ def manifest_of(
                 cron_tz=str(audit.cron_tz) if audit.cron_tz else None,
                 depends_on=tuple(sorted(audit.depends_on)),
                 description=audit.description,
-                path=_relative(audit._path, project),
+                path=_relative(source_file(audit), project),
             )
             for audit in audits
         ),
@@ -115,7 +115,7 @@ def _model(
         signals=tuple(name for name, _ in model.signals),
         code_version=None if model.kind.is_external else model.data_hash,
         metadata_hash=None if model.kind.is_external else model.metadata_hash,
-        path=_relative(model._path, project),
+        path=_relative(source_file(model), project),
         audits=_audits(model),
         line=source_line(model) if project is not None else 1,
         relation=_relation(model, naming),
