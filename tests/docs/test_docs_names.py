@@ -14,6 +14,7 @@ from support.pages import LINKED, Command, all_blocks
 from support.projects import ROOT
 
 from dagster_sqlmesh_automation import AutomationSettings
+from dagster_sqlmesh_automation.assets import dagster_internals
 from dagster_sqlmesh_automation.automation.cli.main import main
 from dagster_sqlmesh_automation.config.settings import PREFIX, _variables
 
@@ -25,6 +26,8 @@ OTHERS = {
     "INCREMENTAL_UNMANAGED",
     "MODEL",
     "PREPARE",
+    "KINDS",
+    "REASONS",
     "REQUIREMENTS",
     "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS",
     "TAG",
@@ -91,7 +94,7 @@ def test_settings_that_are_named_exist(page: Path) -> None:
     for code in pages.inline_code(page):
         if found := re.fullmatch(r"([A-Z][A-Z_]{3,})(=.*)?", code):
             named.add(found[1].removeprefix(PREFIX))
-    unknown = named - SETTINGS - OTHERS - {""}
+    unknown = named - SETTINGS - OTHERS - {*dagster_internals.__all__} - {""}
     assert not unknown
 
 
