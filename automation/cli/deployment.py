@@ -1,4 +1,4 @@
-"""What the doctor says of the Dagster instance: daemon, sensor, executor, queue, storage."""
+"""The doctor's checks of the Dagster instance: daemons, sensor, executor, queue, storage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DAEMONS = {
     "QUEUED_RUN_COORDINATOR": "no queued run starts",
     "MONITORING": "runs that died stay in progress",
 }
-"""The daemons that automation needs, and what becomes of it without each."""
+"""Maps the daemons that automation needs to what happens without them."""
 
 _SILENT = timedelta(minutes=5)
 """A daemon writes a heartbeat every half minute; Dagster itself waits for half an hour."""
@@ -34,7 +34,7 @@ def deployment_findings(
     Args:
         location: The environment.
         instance: The instance.
-        now: By the clock on the wall, aware.
+        now: The current time by the wall clock, aware.
     """
     yield from _storage(instance)
     yield from _daemons(instance, now)
@@ -44,6 +44,7 @@ def deployment_findings(
 
 
 def _storage(instance: dg.DagsterInstance) -> Iterator[Finding]:
+    """Checks where events are stored."""
     kind = type(instance.event_log_storage).__name__.removesuffix("EventLogStorage")
     if "sqlite" in kind.lower():
         yield Finding(
@@ -55,7 +56,8 @@ def _storage(instance: dg.DagsterInstance) -> Iterator[Finding]:
 
 
 def _daemons(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
-    seen = []
+    """Checks the heartbeats of the daemons that automation needs."""
+    alive = []
     for kind, status in instance.get_daemon_statuses().items():
         if kind not in _DAEMONS or not status.required:
             continue
@@ -72,14 +74,15 @@ def _daemons(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
         elif beat.errors:
             yield Finding(f"the {name} daemon reports: {beat.errors[0].message.strip()}", _START)
         else:
-            seen.append(f"{name} {ago(age)}")
-    if seen:
-        yield Finding(f"daemons, last seen: {', '.join(seen)}")
+            alive.append(f"{name} {ago(age)}")
+    if alive:
+        yield Finding(f"daemons, last seen: {', '.join(alive)}")
 
 
 def _sensor(location: Location, instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
+    """Checks whether the sensor is on, and how its last ticks went."""
     name = location.sensor.name
-    states = [each for each in instance.all_instigator_state() if each.instigator_name == name]
+    states = [s for s in instance.all_instigator_state() if s.instigator_name == name]
     running = [state for state in states if state.is_running]
     if not states and location.settings.enabled:
         yield Finding(f"sensor {name} will be on when the code location loads")
@@ -96,10 +99,10 @@ def _sensor(location: Location, instance: dg.DagsterInstance, now: datetime) -> 
 def _ticks(
     location: Location, instance: dg.DagsterInstance, state: InstigatorState, now: datetime
 ) -> Finding:
-    """A sensor that is on, by its last ticks."""
+    """Returns what the last ticks of a sensor that is on tell about it."""
     name = location.sensor.name
-    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=20)
-    ticks = [tick for tick in found if tick.status is not TickStatus.STARTED]
+    latest = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=20)
+    ticks = [tick for tick in latest if tick.status is not TickStatus.STARTED]
     if not ticks:
         return Finding(f"sensor {name} is on and has not ticked yet")
     last = ticks[0]
@@ -114,19 +117,21 @@ def _ticks(
             "the project reload the code location.",
             exit_code=2,
         )
-    shown = f"sensor {name} is on; its last tick was {ago(age)}: {_spoken(last)}"
+    text = f"sensor {name} is on; its last tick was {ago(age)}: {_spoken(last)}"
     if age > max(_SILENT, 10 * timedelta(seconds=location.settings.interval_seconds)):
-        return Finding(shown, f"It should tick more often. {_START}")
-    return Finding(shown)
+        return Finding(text, f"It should tick more often. {_START}")
+    return Finding(text)
 
 
 def _spoken(tick: InstigatorTick) -> str:
+    """Returns what a tick did, as a finding shows it."""
     if tick.run_ids:
         return f"requested run {', '.join(tick.run_ids)}"
     return f"skipped: {tick.skip_reason}" if tick.skip_reason else "nothing requested"
 
 
 def _executor(location: Location, instance: dg.DagsterInstance) -> Iterator[Finding]:
+    """Checks in which process the steps of the last run ran."""
     filters = dg.RunsFilter(tags=location_tags(location.settings))
     run = next(iter(instance.get_runs(filters, limit=1)), None)
     if run is not None and has_step_workers(instance, run.run_id):
@@ -141,6 +146,7 @@ def _executor(location: Location, instance: dg.DagsterInstance) -> Iterator[Find
 
 
 def _queue(location: Location, instance: dg.DagsterInstance) -> Iterator[Finding]:
+    """Compares the queue's limits with the number of executions that the settings allow."""
     settings, has_lease = location.settings, location.manifest.has_lease
     executions = settings.max_concurrent_executions if has_lease else 1
     queue = instance.get_concurrency_config().run_queue_config
@@ -162,17 +168,17 @@ def _queue(location: Location, instance: dg.DagsterInstance) -> Iterator[Finding
             "Make the two equal.",
         )
     if not narrow:
-        shown = ", ".join(f"{name} {limit}" for name, limit in limits.items()) or "no limit"
-        yield Finding(f"queue: {shown}, for {executions} executions at once")
+        limited = ", ".join(f"{name} {limit}" for name, limit in limits.items()) or "no limit"
+        yield Finding(f"queue: {limited}, for {executions} executions at once")
 
 
 def _limits(configured: object, environment: str) -> dict[str, int]:
-    """The limit for runs of an environment by their tag, where there is one."""
+    """Returns the limit for runs of an environment by their tag, if there is one."""
     assert isinstance(configured, list)
-    found = [
-        int(each["limit"])
-        for each in configured
-        if each["key"] == ENVIRONMENT_TAG
-        and (not isinstance(each.get("value"), str) or each["value"] == environment)
+    limits = [
+        int(entry["limit"])
+        for entry in configured
+        if entry["key"] == ENVIRONMENT_TAG
+        and (not isinstance(entry.get("value"), str) or entry["value"] == environment)
     ]
-    return {ENVIRONMENT_TAG: min(found)} if found else {}
+    return {ENVIRONMENT_TAG: min(limits)} if limits else {}

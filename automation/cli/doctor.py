@@ -1,4 +1,4 @@
-"""Checks that everything is in place for automation, and says what to do where it is not.
+"""The doctor checks that everything is in place for automation, and says what to do if it is not.
 
 To add a check, write a function from :class:`Examined` to findings and name it in ``CHECKS``.
 """
@@ -42,18 +42,18 @@ _KNOWN_BAD = (
         "Install sqlmesh>=0.236.4 or duckdb<2: older SQLMesh admits DuckDB 2 and fails with it.",
     ),
 )
-"""Packages that pip admits together and that do not work together, with the cure."""
+"""Lists packages that pip admits together and that do not work together, with the cure."""
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What the checks look at.
+    """Holds what the checks look at.
 
     Attributes:
         location: The definitions.
         instance: The Dagster instance.
         plan: What a tick decides now.
-        seconds: How long that took, the start of SQLMesh included.
+        seconds: How long that decision took, in seconds; the start of SQLMesh is included.
     """
 
     location: Location
@@ -67,7 +67,7 @@ def examine(settings: AutomationSettings, arguments: Collection[str] = ()) -> It
 
     Args:
         settings: The SQLMesh environment.
-        arguments: Names of the settings that were given as arguments.
+        arguments: Names of the settings that come from arguments.
     """
     yield _settings(settings, arguments)
     yield from version_findings(_installed())
@@ -94,13 +94,13 @@ def examine(settings: AutomationSettings, arguments: Collection[str] = ()) -> It
 
 
 def version_findings(installed: Mapping[str, str]) -> Iterator[Finding]:
-    """What is to be said of the installed packages.
+    """Checks the installed packages.
 
     Args:
-        installed: Their versions by name; what this package requires, and DuckDB.
+        installed: Versions by name, of what this package requires and of DuckDB.
     """
-    shown = ", ".join(f"{name} {installed.get(name)}" for name in ("dagster", "sqlmesh"))
-    yield Finding(f"versions: {shown}")
+    versions = ", ".join(f"{name} {installed.get(name)}" for name in ("dagster", "sqlmesh"))
+    yield Finding(f"versions: {versions}")
     for text in importlib.metadata.requires(_DISTRIBUTION) or ():
         required = Requirement(text)
         if required.name in installed and not _admits(required, installed):
@@ -110,40 +110,43 @@ def version_findings(installed: Mapping[str, str]) -> Iterator[Finding]:
                 exit_code=2,
             )
     for requirements, cure in _KNOWN_BAD:
-        if all(_admits(each, installed) for each in requirements):
-            both = " and ".join(f"{each.name} {installed[each.name]}" for each in requirements)
+        if all(_admits(requirement, installed) for requirement in requirements):
+            both = " and ".join(f"{r.name} {installed[r.name]}" for r in requirements)
             yield Finding(f"{both} do not work together", cure, exit_code=2)
 
 
 def _installed() -> dict[str, str]:
+    """Returns the versions of what this package requires and of DuckDB, by name."""
     required = [Requirement(text) for text in importlib.metadata.requires(_DISTRIBUTION) or ()]
-    names = {each.name for each in required if each.marker is None} | {"duckdb"}
+    names = {requirement.name for requirement in required if requirement.marker is None}
     return {
         name: importlib.metadata.version(name)
-        for name in sorted(names)
+        for name in sorted({*names, "duckdb"})
         if any(importlib.metadata.distributions(name=name))
     }
 
 
 def _admits(required: Requirement, installed: Mapping[str, str]) -> bool:
+    """Returns whether an installed version satisfies a requirement; false if none is there."""
     version = installed.get(required.name)
     return version is not None and required.specifier.contains(version, prereleases=True)
 
 
 def _settings(settings: AutomationSettings, arguments: Collection[str]) -> Finding:
-    given = origins(settings, arguments)
+    """Lists the settings that differ from their defaults, with the source of each."""
+    sources = origins(settings, arguments)
     values = settings.model_dump(mode="json", exclude_none=True)
-    shown = [
+    lines = [
         f"{name}={value if isinstance(value := values.get(name), str) else json.dumps(value)} "
         f"({origin})"
-        for name, origin in given.items()
+        for name, origin in sources.items()
     ]
-    shown.append("all others have their defaults" if shown else "all have their defaults")
-    return Finding(f"settings: {'; '.join(shown)}")
+    lines.append("all others have their defaults" if lines else "all have their defaults")
+    return Finding(f"settings: {'; '.join(lines)}")
 
 
 def environment(examined: Examined) -> Iterator[Finding]:
-    """What the SQLMesh environment is at."""
+    """Tells which plan the SQLMesh environment is at."""
     plan = examined.plan
     at = plan.state.planned_at
     zone = zoneinfo.ZoneInfo(plan.zone)
@@ -155,7 +158,7 @@ def environment(examined: Examined) -> Iterator[Finding]:
 
 
 def tick_time(examined: Examined) -> Iterator[Finding]:
-    """How long a tick takes of the time that Dagster gives it."""
+    """Compares the time that a tick takes with the time that Dagster gives it."""
     seconds, limit = examined.seconds, default_sensor_grpc_timeout()
     taken = (
         f"a tick takes {seconds:.1f} s, SQLMesh's start included, of the {limit} s that Dagster "
@@ -173,7 +176,7 @@ def tick_time(examined: Examined) -> Iterator[Finding]:
 
 
 def lease(examined: Examined) -> Iterator[Finding]:
-    """Whether runs of the same models wait for each other."""
+    """Tells whether runs of the same models wait for each other."""
     manifest = examined.location.manifest
     state = f"SQLMesh's state on {manifest.state_engine}"
     if manifest.has_lease:
@@ -190,7 +193,7 @@ def lease(examined: Examined) -> Iterator[Finding]:
 def zones(examined: Examined) -> Iterator[Finding]:
     """Which time zones count, and whether this machine knows them."""
     manifest, settings = examined.location.manifest, examined.location.settings
-    crons = sorted({each.cron_tz for each in manifest.decided if each.cron_tz})
+    crons = sorted({node.cron_tz for node in manifest.decided if node.cron_tz})
     for name in crons:
         try:
             check_zone(name)
@@ -211,21 +214,21 @@ def zones(examined: Examined) -> Iterator[Finding]:
 
 
 def mappings(examined: Examined) -> Iterator[Finding]:
-    """Schedules that mislead."""
+    """Names the schedules that mislead."""
     location = examined.location
     for text in misleading(location.settings, location.manifest, location.policies):
         yield Finding(text, "See `sqlmesh-automation status` for what each model goes by.")
 
 
 def drifted(examined: Examined) -> Iterator[Finding]:
-    """Where the definitions are not what the environment holds."""
+    """Names the models whose definitions are not what the environment holds."""
     for text in drift(examined.location.manifest, examined.plan.state).values():
         what, _, cure = text.rpartition(": ")
         yield Finding(what, f"{cure[:1].upper()}{cure[1:]}.")
 
 
 def deployment(examined: Examined) -> Iterator[Finding]:
-    """The Dagster instance, where one is named."""
+    """Checks the Dagster instance, if ``DAGSTER_HOME`` names one."""
     if os.environ.get("DAGSTER_HOME"):
         yield from deployment_findings(examined.location, examined.instance, datetime.now(UTC))
     else:

@@ -1,4 +1,4 @@
-"""All that is known of one model and of the decision on it: ``sqlmesh-automation explain``."""
+"""``sqlmesh-automation explain`` gathers here what is known of one model and its decision."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _RUNS = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """One part of a decision.
+    """Holds one part of a decision.
 
     Attributes:
         label: What has to hold.
-        holds: Whether it does; ``None`` where it was not asked, as another part does not.
-        reason: Why; may be empty.
+        holds: Whether it holds; ``None`` if it was not looked at, because another part does not.
+        reason: Why it holds or not; may be empty.
     """
 
     label: str
@@ -39,13 +39,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Moments:
-    """What happens next, each aware or ``None`` where nothing is known to.
+    """Holds the moments at which something happens next; each is aware, or ``None`` if unknown.
 
     Attributes:
-        cron: The model's cron elapses.
-        schedule: Its schedule fires.
-        request: Its schedule fires after the cron has elapsed.
-        retry: Its last failures no longer hold it.
+        cron: When the model's cron elapses.
+        schedule: When its schedule fires.
+        request: When its schedule fires after the cron has elapsed.
+        retry: When its last failures no longer hold it.
     """
 
     cron: datetime | None
@@ -56,16 +56,16 @@ class Moments:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that is known of one model at one moment.
+    """Holds all that is known of one model at one moment.
 
     Attributes:
         model: The model or standalone audit.
-        asset_key: Its asset; ``None`` for a standalone audit.
+        asset_key: The key of its asset; ``None`` for a standalone audit.
         policy: How it is automated.
         decision: What a tick decides.
-        verdicts: The same, part by part.
-        recorded: Its SQLMesh snapshot, and the intervals that are recorded of it.
-        upstream: What it reads, by name, each with its own decision in one line.
+        verdicts: The decision, part by part.
+        recorded: Its SQLMesh snapshot, and the intervals that SQLMesh has recorded of it.
+        upstream: The decision on each model that it reads, in one line, by name.
         runs: The last runs that were to evaluate it, newest first.
         attempts: Numbers of those runs that count as failed attempts, by run id.
         next: What happens next.
@@ -86,12 +86,12 @@ class Explanation:
 
     @property
     def kind(self) -> str:
-        """SQLMesh's kind."""
+        """Returns SQLMesh's kind of the model."""
         return self.model.kind if isinstance(self.model, ManifestModel) else "standalone audit"
 
     def to_json(self) -> dict[str, Any]:
-        """As ``sqlmesh-automation explain --json`` prints it."""
-        due, state = self.decision.due, self.plan.state
+        """Returns what ``sqlmesh-automation explain --json`` prints."""
+        state = self.plan.state
         return {
             "environment": self.plan.environment,
             "at": state.at.isoformat(),
@@ -107,31 +107,12 @@ class Explanation:
             "requested": self.decision.requested,
             "reason": self.decision.reason,
             "parts": [
-                {"label": each.label, "holds": each.holds, "reason": each.reason}
-                for each in self.verdicts
+                {"label": verdict.label, "holds": verdict.holds, "reason": verdict.reason}
+                for verdict in self.verdicts
             ],
-            "due": due
-            and {
-                "intervals": [interval_to_json(each) for each in due.intervals],
-                "since": _json(due.since),
-                "waiting": due.waiting,
-            },
-            "recorded": self.recorded
-            and {
-                "snapshot": self.recorded[0],
-                "intervals": [interval_to_json(each) for each in self.recorded[1]],
-            },
-            "upstream": [{"model": name, "decision": said} for name, said in self.upstream.items()],
-            "runs": [
-                {
-                    "run_id": run.run_id,
-                    "at": run.at.isoformat(),
-                    "outcome": run.outcome.status.value if run.outcome else None,
-                    "text": run.text,
-                    "attempt": self.attempts.get(run.run_id),
-                }
-                for run in self.runs
-            ],
+            **self._intervals_json(),
+            "upstream": [{"model": name, "decision": line} for name, line in self.upstream.items()],
+            "runs": [self._run_json(run) for run in self.runs],
             "next": {
                 "cron": _json(self.next.cron),
                 "schedule": _json(self.next.schedule),
@@ -141,22 +122,46 @@ class Explanation:
             "plan": {"id": state.plan_id, "applied_at": _json(state.planned_at)},
         }
 
+    def _intervals_json(self) -> dict[str, Any]:
+        due, recorded = self.decision.due, self.recorded
+        return {
+            "due": due
+            and {
+                "intervals": [interval_to_json(interval) for interval in due.intervals],
+                "since": _json(due.since),
+                "waiting": due.waiting,
+            },
+            "recorded": recorded
+            and {
+                "snapshot": recorded[0],
+                "intervals": [interval_to_json(interval) for interval in recorded[1]],
+            },
+        }
+
+    def _run_json(self, run: PastRun) -> dict[str, Any]:
+        return {
+            "run_id": run.run_id,
+            "at": run.at.isoformat(),
+            "outcome": run.outcome.status.value if run.outcome else None,
+            "text": run.text,
+            "attempt": self.attempts.get(run.run_id),
+        }
+
 
 def explain(
     location: Location, instance: dg.DagsterInstance, name: str, at: datetime
 ) -> Explanation:
-    """Reads all that is known of one model; writes nothing.
+    """Reads all that is known of one model and writes nothing.
 
     Args:
         location: The environment.
         instance: Where runs are recorded.
-        name: The model's or standalone audit's name, asset key or ``fqn``; upper and lower case
-            are the same.
+        name: The model's or standalone audit's name, asset key or ``fqn``; case is ignored.
         at: The moment for which to decide, aware.
 
     Raises:
-        ModelUnknown: There is none of that name.
-        ModelNotEvaluated: It is external or embedded.
+        ModelUnknown: No model or standalone audit has that name.
+        ModelNotEvaluated: The model is external or embedded.
         AutomationError: As :meth:`.DueReader.read`.
     """
     model = find_model(location, name)
@@ -182,43 +187,45 @@ def explain(
 
 
 def find_model(location: Location, name: str) -> ManifestModel | ManifestStandaloneAudit:
-    """The model or standalone audit that a person means; arguments and errors as :func:`explain`.
+    """Returns the model or standalone audit that a person names.
 
-    A name, key or ``fqn`` that is spelled just so wins over one in other upper and lower case.
+    Arguments and errors are those of :func:`explain`. A name, key or ``fqn`` with the same case
+    wins over one that differs in case.
     """
     nodes: list[ManifestModel | ManifestStandaloneAudit]
     nodes = [*location.manifest.models, *location.manifest.standalone_audits]
-    known: dict[str, ManifestModel | ManifestStandaloneAudit] = {}
+    by_spelling: dict[str, ManifestModel | ManifestStandaloneAudit] = {}
     for node in nodes:
         key = location.index.keys.get(node.fqn)
         spellings = [node.name, node.fqn, node.fqn.replace('"', "")]
         for text in [*spellings, *([key.to_user_string()] if key else [])]:
-            known.setdefault(text, node)
-    by_lower = {text.lower(): node for text, node in reversed(known.items())}
-    found = known.get(name.strip()) or by_lower.get(name.strip().lower())
-    if found is None:
+            by_spelling.setdefault(text, node)
+    by_lower = {text.lower(): node for text, node in reversed(by_spelling.items())}
+    model = by_spelling.get(name.strip()) or by_lower.get(name.strip().lower())
+    if model is None:
         raise ModelUnknown(name, [node.name for node in nodes], location.settings.project)
-    if isinstance(found, ManifestModel) and not found.is_executed:
-        readers = [node.name for node in nodes if found.fqn in node.depends_on]
-        raise ModelNotEvaluated(found.name, found.kind, readers)
-    return found
+    if isinstance(model, ManifestModel) and not model.is_executed:
+        readers = [node.name for node in nodes if model.fqn in node.depends_on]
+        raise ModelNotEvaluated(model.name, model.kind, readers)
+    return model
 
 
 def _verdicts(
     model: ManifestModel | ManifestStandaloneAudit, policy: Policy, decision: Decision
 ) -> list[Verdict]:
-    """The decision's parts; what was not asked is neither so nor not so."""
+    """Returns the decision's parts; one that was not looked at neither holds nor fails to."""
     due, *others, limits = parts(model, policy)
-    asked = [due, *(others if decision.is_due else ())]
+    looked_at = [due, *(others if decision.is_due else ())]
     if decision.requested or decision.limits:
-        asked.append(limits)
+        looked_at.append(limits)
     return [
-        Verdict(part.label, *part.look(decision)) if part in asked else Verdict(part.label)
+        Verdict(part.label, *part.look(decision)) if part in looked_at else Verdict(part.label)
         for part in (due, *others, limits)
     ]
 
 
 def _upstream(location: Location, plan: TickPlan, fqn: str) -> str:
+    """Returns the decision on what a model reads, in one line."""
     if fqn in plan.decisions:
         decision = plan.decisions[fqn]
         return f"requested, {decision.reason}" if decision.requested else decision.reason
@@ -229,17 +236,18 @@ def _upstream(location: Location, plan: TickPlan, fqn: str) -> str:
 
 
 def _attempts(plan: TickPlan, fqn: str) -> dict[str, int]:
-    """Numbers of the failed attempts in a row, oldest first, by run id."""
+    """Numbers the failed attempts in a row by run id; the oldest is 1."""
     planned_at = plan.state.planned_at
     tried = [
-        each
-        for each in plan.attempts.get(fqn, ())
-        if each.tried and (planned_at is None or each.started >= planned_at)
+        attempt
+        for attempt in plan.attempts.get(fqn, ())
+        if attempt.tried and (planned_at is None or attempt.started >= planned_at)
     ]
-    return {each.run_id: number for number, each in enumerate(reversed(tried), start=1)}
+    return {attempt.run_id: number for number, attempt in enumerate(reversed(tried), start=1)}
 
 
 def _next(policy: Policy, decision: Decision, at: datetime) -> Moments:
+    """Returns what happens next to a model after a moment."""
     cron, schedule = decision.next_cron, None if policy.paused else policy.schedule
     return Moments(
         cron=cron,

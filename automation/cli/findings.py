@@ -1,4 +1,4 @@
-"""What the doctor says of one thing."""
+"""A finding is what the doctor says of one thing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import timedelta
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked.
+    """Holds the result of one check.
 
     Attributes:
-        text: What was found.
-        cure: What to do about it; empty where nothing is to be done.
-        exit_code: 0 where it is good or only advice, else as the CLI's exit codes.
+        text: What the check tells.
+        cure: What a person does about it; empty if nothing is to be done.
+        exit_code: 0 if all is well or the cure is only advice, else one of the CLI's exit codes.
     """
 
     text: str
@@ -22,18 +22,18 @@ class Finding:
 
     @property
     def level(self) -> str:
-        """``problem`` where it has to be changed, ``advice`` where it may be, else ``ok``."""
+        """Returns ``problem`` if something has to change, ``advice`` if it may, else ``ok``."""
         if self.exit_code:
             return "problem"
         return "advice" if self.cure else "ok"
 
     def to_json(self) -> dict[str, str]:
-        """As ``sqlmesh-automation doctor --json`` prints it."""
+        """Returns what ``sqlmesh-automation doctor --json`` prints."""
         return {"level": self.level, "found": self.text, "do": self.cure}
 
 
 def ago(age: timedelta) -> str:
-    """How long something is past, such as ``5 minutes ago``."""
+    """Returns how long ago something was, such as ``5 minutes ago``."""
     seconds = age.total_seconds()
     for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
         if (count := int(seconds // size)) >= 1:

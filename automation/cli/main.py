@@ -1,4 +1,4 @@
-"""The command line: ``sqlmesh-automation``."""
+"""The command ``sqlmesh-automation`` and its subcommands begin here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from datetime import UTC, datetime
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ Exit codes:
 
 
 def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
-    """A moment in ISO 8601; UTC where it names no zone."""
+    """Parses a moment in ISO 8601; it is read as UTC if it names no zone."""
     if value is None:
         return None
     try:
@@ -43,7 +43,7 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
 
 
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that name the SQLMesh environment, and the exit codes of our errors."""
+    """Adds the options that name the SQLMesh environment, and the exit codes of our errors."""
 
     @click.option("--project", type=click.Path(path_type=Path), help="SQLMesh project folder.")
     @click.option("--gateway", help="SQLMesh gateway.")
@@ -64,10 +64,10 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         prefix: str,
         **kwargs: Any,
     ) -> Any:
-        given = {"project": project, "gateway": gateway, "environment": environment}
+        options = {"project": project, "gateway": gateway, "environment": environment}
         try:
             settings = AutomationSettings(
-                _env_prefix=prefix, **{k: v for k, v in given.items() if v is not None}
+                _env_prefix=prefix, **{k: v for k, v in options.items() if v is not None}
             )
             return command(settings=settings, **kwargs)
         except ConfigurationError as error:
@@ -81,8 +81,14 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _fail(error: AutomationError, code: int) -> None:
-    click.echo(f"Error: {error}", err=True)
+    """Prints an error and ends the process."""
+    _warn(f"Error: {error}")
     sys.exit(code)
+
+
+def _warn(line: str) -> None:
+    """Prints a line on standard error."""
+    click.echo(line, err=True)
 
 
 @click.group(
@@ -123,11 +129,11 @@ def prepare(settings: AutomationSettings, force: bool) -> None:
     from ...assets.project.manifest import manifest_path
 
     with Console(stderr=True).status(f"Preparing {settings.project}"):
-        found = current_manifest(settings, force=force)
-    executed = len(found.executed)
+        manifest = current_manifest(settings, force=force)
+    executed = len(manifest.executed)
     click.echo(
-        f"{executed} models, {len(found.models) - executed} external or embedded, "
-        f"{len(found.standalone_audits)} standalone audits: {manifest_path(settings)}"
+        f"{executed} models, {len(manifest.models) - executed} external or embedded, "
+        f"{len(manifest.standalone_audits)} standalone audits: {manifest_path(settings)}"
     )
 
 
@@ -205,11 +211,11 @@ def explain(settings: AutomationSettings, model: str, at: datetime | None, as_js
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         location = Location(settings)
         with dagster_instance() as instance:
-            found = explained(location, instance, model, at or datetime.now(UTC))
+            explanation = explained(location, instance, model, at or datetime.now(UTC))
     if as_json:
-        click.echo(json.dumps(found.to_json()))
+        click.echo(json.dumps(explanation.to_json()))
     else:
-        print_explanation(Console(), found)
+        print_explanation(Console(), explanation)
 
 
 @main.command(epilog=EXIT_CODES)
@@ -236,7 +242,6 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
     from .ticking import AbortWatch, TickReport, dagster_instance, run_tick, tick_json
 
     console = Console(stderr=as_json)
-    warn = partial(click.echo, err=True)
     watch = AbortWatch(None if as_json else ProgressBar(console))
     # A project's own Python code may print.
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
@@ -244,22 +249,21 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
         with dagster_instance() as instance:
             if not dry_run:
                 for line in end_dead_runs(instance):
-                    warn(line)
+                    _warn(line)
             plan = location.planner.plan(instance, at or datetime.now(UTC))
             if not as_json:
                 print_decisions(console, plan)
-            if dry_run:
-                report = TickReport(plan, None, success=True, executions=0, outcomes={})
-            else:
-                report = run_tick(
-                    location, instance, plan, watch, simulated=at is not None, say=warn
-                )
+            report = (
+                TickReport.undone(plan)
+                if dry_run
+                else run_tick(location, instance, plan, watch, simulated=at is not None, say=_warn)
+            )
     if as_json:
         click.echo(json.dumps(tick_json(location, report)))
     elif report.run_id:
         print_outcomes(console, report)
     if watch.error is not None:
-        click.echo(f"Error: {watch.error}", err=True)
+        _warn(f"Error: {watch.error}")
     if report.failed:
         sys.exit(EXIT_FAILED)
 
@@ -283,13 +287,13 @@ def doctor(settings: AutomationSettings, as_json: bool) -> None:
     from .rendering import print_findings
 
     options = click.get_current_context().params
-    given = [name for name in AutomationSettings.model_fields if options.get(name) is not None]
+    arguments = [name for name in AutomationSettings.model_fields if options.get(name) is not None]
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        findings = list(examine(settings, given))
+        findings = list(examine(settings, arguments))
     worst = max((finding.exit_code for finding in findings), default=0)
     if as_json:
-        found = [finding.to_json() for finding in findings]
-        click.echo(json.dumps({"exit_code": worst, "findings": found}))
+        documents = [finding.to_json() for finding in findings]
+        click.echo(json.dumps({"exit_code": worst, "findings": documents}))
     else:
         print_findings(Console(), findings)
     sys.exit(worst)

@@ -1,4 +1,4 @@
-"""Schedules that are not likely to do what their author means.
+"""Finds schedules that are not likely to do what their author means.
 
 A schedule cannot make SQLMesh evaluate anything earlier or more often than a model's cron does, so
 none of these does harm; but people are surprised by them.
@@ -16,11 +16,11 @@ from ...config.cron import Schedule, canonical, next_tick
 from ...config.settings import AutomationSettings
 
 _FROM = datetime(2026, 1, 1, tzinfo=UTC)
-"""Begin of the year that is looked at; one with nothing special."""
+"""The looked-at year begins here; there is nothing special about it."""
 
 _SAMPLES = 60
 _STEP = timedelta(days=6, hours=1, minutes=7)
-"""Sixty of them are a year, at all hours and on all days of the week."""
+"""Sixty of these steps are a year and reach all hours and all days of the week."""
 
 _TICKS = 500
 _LATE = 0.75
@@ -28,7 +28,7 @@ _LATE = 0.75
 
 @dataclass(frozen=True)
 class _Pair:
-    """A model's cron, and the schedule at which its intervals are requested."""
+    """Pairs a model's cron with the schedule at which its intervals are requested."""
 
     cron: str
     tz: str
@@ -38,12 +38,12 @@ class _Pair:
 def misleading(
     settings: AutomationSettings, manifest: Manifest, policies: Mapping[str, Policy]
 ) -> list[str]:
-    """What misleads about ``CRON_MAP`` and the schedules of ``MODELS``; a sentence for each.
+    """Returns a sentence for each schedule of ``CRON_MAP`` and ``MODELS`` that misleads.
 
     Args:
-        settings: Where they are written.
+        settings: The settings with the schedules.
         manifest: The models and their crons.
-        policies: What counts for each model, by ``fqn``.
+        policies: How each model is automated, by ``fqn``.
     """
     return [*_unused(settings, manifest, policies), *_surprising(manifest, policies)]
 
@@ -51,9 +51,9 @@ def misleading(
 def _unused(
     settings: AutomationSettings, manifest: Manifest, policies: Mapping[str, Policy]
 ) -> Iterator[str]:
-    """Schedules by which no model goes."""
+    """Yields a sentence for each schedule that no model follows."""
     used = {policy.origins.get("schedule") for policy in policies.values()}
-    crons = {canonical(each.cron): each.cron for each in manifest.decided}
+    crons = {canonical(node.cron): node.cron for node in manifest.decided}
     same = {canonical(cron): cron for cron in settings.cron_map}
     for cron, schedule in settings.cron_map.items():
         if f"CRON_MAP {cron}" in used:
@@ -74,21 +74,21 @@ def _unused(
 
 
 def _surprising(manifest: Manifest, policies: Mapping[str, Policy]) -> Iterator[str]:
-    """Schedules that fire in vain or late, with their models."""
+    """Yields a sentence for each schedule that fires in vain or late, with its models."""
     models: dict[_Pair, list[str]] = {}
-    for each in manifest.decided:
-        if (schedule := policies[each.fqn].schedule) is not None:
-            pair = _Pair(each.cron, each.cron_tz or "UTC", schedule)
-            models.setdefault(pair, []).append(each.fqn)
-    for pair, found in models.items():
+    for node in manifest.decided:
+        if (schedule := policies[node.fqn].schedule) is not None:
+            pair = _Pair(node.cron, node.cron_tz or "UTC", schedule)
+            models.setdefault(pair, []).append(node.fqn)
+    for pair, fqns in models.items():
         if why := _often(pair) or _late(pair):
-            origin = policies[found[0]].origins["schedule"]
-            count = f"{len(found)} model{'s' * (len(found) != 1)}"
+            origin = policies[fqns[0]].origins["schedule"]
+            count = f"{len(fqns)} model{'s' * (len(fqns) != 1)}"
             yield f"{origin} -> {pair.schedule} ({count}): {why}"
 
 
 def _often(pair: _Pair) -> str:
-    """Whether most of a schedule's ticks find nothing due; empty where not."""
+    """Returns that most of a schedule's ticks find nothing due; empty if they do not."""
     tick, used = pair.schedule.opens(_FROM), 0
     for _ in range(_TICKS):
         following = pair.schedule.opens(tick + timedelta(microseconds=1))
@@ -104,7 +104,7 @@ def _often(pair: _Pair) -> str:
 
 
 def _late(pair: _Pair) -> str:
-    """Whether every interval waits for most of the cron's period; empty where not."""
+    """Returns that every interval waits for most of the cron's period; empty if some do not."""
     waits = _waits(pair)
     if _share(waits) <= _LATE:
         return ""
@@ -128,7 +128,7 @@ def _late(pair: _Pair) -> str:
 
 
 def _waits(pair: _Pair) -> list[tuple[timedelta, timedelta]]:
-    """How long intervals wait from cron tick to schedule, each with the cron's period there."""
+    """Returns how long intervals wait from cron tick to schedule, with the cron's period there."""
     ticks = {
         _last_tick(pair, pair.schedule.opens(_FROM + number * _STEP)) for number in range(_SAMPLES)
     }
@@ -139,12 +139,12 @@ def _waits(pair: _Pair) -> list[tuple[timedelta, timedelta]]:
 
 
 def _share(waits: list[tuple[timedelta, timedelta]]) -> float:
-    """The least part of a period that an interval waits."""
+    """Returns the least part of a period that an interval waits."""
     return min(wait / period for wait, period in waits)
 
 
 def _last_tick(pair: _Pair, at: datetime) -> datetime:
-    """The last tick of the cron at or before a moment."""
+    """Returns the last tick of the cron at or before a moment."""
     back = timedelta(minutes=1)
     while (tick := next_tick(pair.cron, at - back, pair.tz)) > at:
         back *= 2
@@ -154,7 +154,7 @@ def _last_tick(pair: _Pair, at: datetime) -> datetime:
 
 
 def _spoken(wait: timedelta) -> str:
-    """A wait to the day, the hour or the minute, whichever is near enough."""
+    """Returns a wait in days, hours or minutes, whichever is precise enough."""
     hours = wait / timedelta(hours=1)
     if hours >= 72:
         return f"{hours / 24:.0f} days"

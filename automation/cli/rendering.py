@@ -1,4 +1,4 @@
-"""How the command line shows decisions, progress, outcomes and findings."""
+"""The command line prints decisions, progress, outcomes and findings with these functions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ...assets.definitions.policy import Policy
 from ...assets.ledger.outcome import Outcome, OutcomeStatus
 from ...assets.project.manifest import ManifestModel
 from ..facts.facts import spoken, spoken_intervals
@@ -22,8 +23,11 @@ from .findings import Finding
 
 if TYPE_CHECKING:
     from ..definitions import Location
-    from .explaining import Explanation
+    from .explaining import Explanation, Moments
     from .ticking import TickReport
+
+_Clock = Callable[[datetime | None], str]
+"""Shows a moment in the zone of the settings."""
 
 _STYLES = {
     OutcomeStatus.EXECUTED: "green",
@@ -35,7 +39,7 @@ _STYLES = {
 
 
 def decisions_table(location: Location, plan: TickPlan, *, only_due: bool) -> Table:
-    """Every model with what a tick would do; and how it is automated, where that is set."""
+    """Returns a table of every model with what a tick would do and the policy that is set."""
     has_rules = any(policy.origins for policy in location.policies.values())
     table = Table(title=next(plan.lines()), title_justify="left", box=None, pad_edge=False)
     for column in ("model", "kind", "cron", *(["policy"] if has_rules else []), "decision"):
@@ -52,14 +56,14 @@ def decisions_table(location: Location, plan: TickPlan, *, only_due: bool) -> Ta
 
 
 def print_warnings(console: Console, warnings: Sequence[str]) -> None:
-    """What misleads about the settings, below a table."""
+    """Prints what misleads about the settings, below a table."""
     for warning in warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
 
 
-def print_explanation(console: Console, found: Explanation) -> None:
-    """All that is known of one model; its times in the zone of the settings."""
-    model, state, zone = found.model, found.plan.state, ZoneInfo(found.plan.zone)
+def print_explanation(console: Console, explanation: Explanation) -> None:
+    """Prints all that is known of one model; times are in the zone of the settings."""
+    zone = ZoneInfo(explanation.plan.zone)
 
     def local(moment: datetime | None) -> str:
         return spoken(moment.astimezone(zone)) if moment else "not known"
@@ -70,61 +74,74 @@ def print_explanation(console: Console, found: Explanation) -> None:
         for line in lines:
             console.print(Text(f"  {line}"), soft_wrap=True)
 
-    of = f"asset {found.asset_key}, " if found.asset_key else ""
-    section(
-        model.name,
-        [
-            f"{found.kind}, {of}cron {model.cron} {model.cron_tz or 'UTC'}",
-            f"environment {found.plan.environment} at {local(state.at)}, plan {state.plan_id}, "
-            + (f"applied at {local(state.planned_at)}" if state.planned_at else "being applied"),
-        ],
-    )
-    decision = found.decision
+    decision = explanation.decision
+    section(explanation.model.name, _head_lines(explanation, local))
     section("Requested" if decision.requested else "Not requested", [decision.reason])
-    for verdict in found.verdicts:
+    for verdict in explanation.verdicts:
         mark, style = _MARKS[verdict.holds]
         reason = f": {verdict.reason}" if verdict.reason else ""
         line = Text("  ").append(mark, style=style).append(f" {verdict.label}{reason}")
         console.print(line, soft_wrap=True)
-    section("Intervals", list(_interval_lines(found, local)))
-    rules = found.policy.origins
-    section(
-        "Policy",
-        [
-            f"{name}: {value} ({rules.get(name, 'default')})"
-            for name, value in found.policy.values().items()
-        ],
-    )
-    section("Upstream", [f"{name}: {said}" for name, said in found.upstream.items()])
-    section("Last runs", [_run_line(found, run, local(run.at)) for run in found.runs] or ["none"])
-    following = {
-        "cron elapses": found.next.cron,
-        "schedule fires": found.next.schedule,
-        "schedule fires after that cron tick": found.next.request,
-        "failures no longer hold it": found.next.retry,
-    }
-    section("Next", [f"{what}: {local(at)}" for what, at in following.items() if at] or ["nothing"])
+    section("Intervals", list(_interval_lines(explanation, local)))
+    section("Policy", _policy_lines(explanation.policy))
+    section("Upstream", [f"{name}: {line}" for name, line in explanation.upstream.items()])
+    runs = [_run_line(explanation, run, local(run.at)) for run in explanation.runs]
+    section("Last runs", runs or ["none"])
+    section("Next", _next_lines(explanation.next, local) or ["nothing"])
 
 
-def _interval_lines(found: Explanation, local: Callable[[datetime | None], str]) -> Iterator[str]:
-    """What is due and what is recorded."""
-    due = found.decision.due
+def _head_lines(explanation: Explanation, local: _Clock) -> list[str]:
+    """Returns what the model and the environment are."""
+    plan, model = explanation.plan, explanation.model
+    asset = f"asset {explanation.asset_key}, " if explanation.asset_key else ""
+    planned_at = plan.state.planned_at
+    applied = f"applied at {local(planned_at)}" if planned_at else "being applied"
+    at = local(plan.state.at)
+    return [
+        f"{explanation.kind}, {asset}cron {model.cron} {model.cron_tz or 'UTC'}",
+        f"environment {plan.environment} at {at}, plan {plan.state.plan_id}, {applied}",
+    ]
+
+
+def _interval_lines(explanation: Explanation, local: _Clock) -> Iterator[str]:
+    """Yields what is due and what is recorded."""
+    due = explanation.decision.due
     if due is not None and due.intervals:
         since = f", since {local(due.since)}" if due.since else ", of an interval in progress"
         yield f"due: {spoken_intervals(due.intervals)}{since}"
     else:
         yield "due: none"
-    if found.recorded is None or not found.recorded[1]:
+    if explanation.recorded is None or not explanation.recorded[1]:
         yield "recorded by SQLMesh: none"
     else:
-        snapshot, intervals = found.recorded
+        snapshot, intervals = explanation.recorded
         earlier = f", and {len(intervals) - 1} earlier" if len(intervals) > 1 else ""
         yield f"recorded by SQLMesh: {spoken_intervals(intervals[-1:])}{earlier} ({snapshot})"
 
 
-def _run_line(found: Explanation, run: PastRun, at: str) -> str:
-    number = found.attempts.get(run.run_id)
-    of = found.policy.retry.max_attempts
+def _policy_lines(policy: Policy) -> list[str]:
+    """Returns how the model is automated, and what set each value."""
+    return [
+        f"{name}: {value} ({policy.origins.get(name, 'default')})"
+        for name, value in policy.values().items()
+    ]
+
+
+def _next_lines(moments: Moments, local: _Clock) -> list[str]:
+    """Returns what happens next, of what is known to happen."""
+    following = {
+        "cron elapses": moments.cron,
+        "schedule fires": moments.schedule,
+        "schedule fires after that cron tick": moments.request,
+        "failures no longer hold it": moments.retry,
+    }
+    return [f"{event}: {local(at)}" for event, at in following.items() if at]
+
+
+def _run_line(explanation: Explanation, run: PastRun, at: str) -> str:
+    """Returns one of the last runs, in one line."""
+    number = explanation.attempts.get(run.run_id)
+    of = explanation.policy.retry.max_attempts
     attempt = f", attempt {number} of {of}" if number else ""
     return f"{at} run {run.run_id}{attempt}: {run.text}"
 
@@ -133,7 +150,7 @@ _MARKS = {True: ("yes", "green"), False: ("no ", "red"), None: (" - ", "dim")}
 
 
 def print_decisions(console: Console, plan: TickPlan) -> None:
-    """What is due and what the tick does about it."""
+    """Prints what is due and what the tick does about it."""
     console.print(Text(next(plan.lines()), style="bold"))
     for decision in plan.decisions.values():
         if decision.due is None:
@@ -144,7 +161,7 @@ def print_decisions(console: Console, plan: TickPlan) -> None:
 
 
 def print_outcomes(console: Console, report: TickReport) -> None:
-    """What became of each model."""
+    """Prints what became of each model."""
     for outcome in report.outcomes.values():
         style = _STYLES.get(outcome.status, "dim")
         console.print(Text("  ").append(outcome.summary(), style=style), soft_wrap=True)
@@ -160,7 +177,7 @@ def print_outcomes(console: Console, report: TickReport) -> None:
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """What the doctor found."""
+    """Prints the doctor's findings."""
     marks = {"ok": ("ok", "green"), "advice": (" !", "yellow"), "problem": ("!!", "red")}
     for finding in findings:
         mark, style = marks[finding.level]
@@ -172,7 +189,7 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 
 class ProgressBar:
-    """An observer that draws an execution's progress."""
+    """Draws an execution's progress as its observer."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -186,20 +203,21 @@ class ProgressBar:
         )
 
     def started(self, models: int) -> None:
-        """The execution starts."""
+        """Shows that the execution starts."""
         self._task = self._progress.add_task("SQLMesh starts", total=models)
         self._progress.start()
 
     def finished(self, outcome: Outcome) -> None:
-        """A model has its outcome."""
+        """Counts a model that has its outcome."""
         self._progress.update(self._task, advance=1, description=outcome.name)
 
     def ended(self, error: BaseException | None) -> None:
-        """Nothing follows."""
+        """Takes the bar away; nothing follows."""
         self._progress.stop()
 
 
 def _decided(decision: Decision) -> Text:
+    """Returns what a tick does with a model, and why not."""
     if decision.requested:
         assert decision.due is not None
         return Text(f"requested: {spoken_intervals(decision.due.intervals)}", style="green")

@@ -1,4 +1,4 @@
-"""One whole tick by hand, its run included, as the CLI does it."""
+"""The CLI does one whole tick by hand here, its run included."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _OUT_OF_REACH = {"DagsterPostgresException", "DagsterMySQLException", "Operation
 
 @dataclass(frozen=True)
 class TickReport:
-    """What one tick decided and what became of it.
+    """Holds what one tick decided and what became of it.
 
     Attributes:
         plan: The decisions.
-        run_id: The run that the tick made, if it made one.
-        success: Whether that run succeeded; true where there was none.
+        run_id: The run that the tick requested; ``None`` if it requested none.
+        success: Whether that run succeeded; true if there was none.
         executions: How many SQLMesh executions the run started.
-        outcomes: Of the models that the execution dealt with, by ``fqn``.
+        outcomes: What became of each model that the execution dealt with, by ``fqn``.
     """
 
     plan: TickPlan
@@ -42,15 +42,20 @@ class TickReport:
     executions: int
     outcomes: Mapping[str, Outcome]
 
+    @classmethod
+    def undone(cls, plan: TickPlan) -> TickReport:
+        """Returns the report of a tick that requests no run."""
+        return cls(plan, None, success=True, executions=0, outcomes={})
+
     @property
     def failed(self) -> bool:
-        """Whether a model failed, or the run did."""
+        """Returns whether a model failed, or the run did."""
         return not self.success or any(o.status in FAILURES for o in self.outcomes.values())
 
 
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance of ``DAGSTER_HOME``, or one in memory that ends with this process.
+    """Yields the instance of ``DAGSTER_HOME``, or one in memory that ends with this process.
 
     Raises:
         DagsterHomeInvalid: Dagster refuses that folder or its ``dagster.yaml``.
@@ -62,7 +67,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
             yield instance
         return
     try:
-        found = dg.DagsterInstance.get()
+        configured = dg.DagsterInstance.get()
     except (dg.DagsterInvariantViolationError, dg.DagsterInvalidConfigError) as error:
         raise DagsterHomeInvalid(home, str(error)) from error
     except Exception as error:
@@ -71,29 +76,29 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
             raise
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise DagsterUnavailable(home, reason) from error
-    with found as instance:
+    with configured as instance:
         yield instance
 
 
 class AbortWatch:
-    """An observer that remembers why an execution gave up, and passes everything on."""
+    """Remembers why an execution gave up, as its observer, and passes everything on."""
 
     def __init__(self, inner: Any = None) -> None:
         self.error: BaseException | None = None
         self.inner = inner
 
     def started(self, models: int) -> None:
-        """The execution starts."""
+        """Passes on that the execution starts."""
         if self.inner is not None:
             self.inner.started(models)
 
     def finished(self, outcome: Outcome) -> None:
-        """A model has its outcome."""
+        """Passes on that a model has its outcome."""
         if self.inner is not None:
             self.inner.finished(outcome)
 
     def ended(self, error: BaseException | None) -> None:
-        """Nothing follows."""
+        """Remembers the error and passes it on; nothing follows."""
         self.error = error
         if self.inner is not None:
             self.inner.ended(error)
@@ -111,13 +116,13 @@ def run_tick(
     """Evaluates the conditions on a plan and executes the run that they ask for, here and now.
 
     Args:
-        location: The environment; made with ``watch`` as its observer.
-        instance: Where the run is recorded.
+        location: The environment; ``watch`` is its observer.
+        instance: The instance that records the run.
         plan: The decisions.
-        watch: Tells why the execution gave up, where it did.
+        watch: Tells why the execution gave up, if it did.
         simulated: Whether the plan is for another moment than now.
-        say: Told what runs that died had left behind, what was evaluated outside Dagster, and which
-            definitions are not what the environment holds.
+        say: Is called with each line about what runs that died left behind, what was evaluated
+            outside Dagster, and which definitions are not what the environment holds.
 
     Raises:
         Unavailable: The execution could not reach a database.
@@ -132,20 +137,9 @@ def run_tick(
     with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
         tick = location.sensor.request(context, plan, simulated=simulated)
     if not tick.run_requests:
-        return TickReport(plan, None, success=True, executions=0, outcomes={})
+        return TickReport.undone(plan)
     (request,) = tick.run_requests
-    job = location.definitions.resolve_implicit_global_asset_job_def()
-    result = job.get_subset(
-        asset_selection=set(request.asset_selection or ()),
-        asset_check_selection=(
-            None if request.asset_check_keys is None else set(request.asset_check_keys)
-        ),
-    ).execute_in_process(
-        run_config=_QUIET,
-        instance=instance,
-        raise_on_error=False,
-        tags={**request.tags, PROCESS_TAG: this_process()},
-    )
+    result = _execute(location, instance, request)
     if isinstance(watch.error, Unavailable):
         raise watch.error
     history = read_history(instance, result.run_id, location.index.scope)
@@ -158,8 +152,26 @@ def run_tick(
     )
 
 
+def _execute(
+    location: Location, instance: dg.DagsterInstance, request: dg.RunRequest
+) -> dg.ExecuteInProcessResult:
+    """Executes a tick's run in this process."""
+    job = location.definitions.resolve_implicit_global_asset_job_def()
+    return job.get_subset(
+        asset_selection=set(request.asset_selection or ()),
+        asset_check_selection=(
+            None if request.asset_check_keys is None else set(request.asset_check_keys)
+        ),
+    ).execute_in_process(
+        run_config=_QUIET,
+        instance=instance,
+        raise_on_error=False,
+        tags={**request.tags, PROCESS_TAG: this_process()},
+    )
+
+
 def tick_json(location: Location, report: TickReport) -> dict[str, Any]:
-    """A tick as the JSON object that ``sqlmesh-automation tick --json`` prints."""
+    """Returns a tick as the JSON object that ``sqlmesh-automation tick --json`` prints."""
     audits = _standalone_checks(location, report.outcomes)
     return {
         "environment": report.plan.environment,
@@ -174,14 +186,14 @@ def tick_json(location: Location, report: TickReport) -> dict[str, Any]:
 
 
 def status_json(location: Location, plan: TickPlan, *, only_due: bool) -> dict[str, Any]:
-    """What ``sqlmesh-automation status --json`` prints: a tick that requested nothing.
+    """Returns what ``sqlmesh-automation status --json`` prints: a tick that requested nothing.
 
-    Each model has its ``policy`` besides: what differs from the defaults, and what set it.
+    Each model also has its ``policy``: what differs from the defaults, and what set it.
     """
-    report = TickReport(plan, None, success=True, executions=0, outcomes={})
-    found = tick_json(location, report)
+    report = TickReport.undone(plan)
+    document = tick_json(location, report)
     models = []
-    for model, node in zip(found["models"], location.manifest.executed, strict=True):
+    for model, node in zip(document["models"], location.manifest.executed, strict=True):
         policy = location.policies[node.fqn]
         values = policy.values()
         model["policy"] = {
@@ -190,7 +202,7 @@ def status_json(location: Location, plan: TickPlan, *, only_due: bool) -> dict[s
         if not only_due or plan.decisions[node.fqn].due is not None:
             models.append(model)
     return {
-        **found,
+        **document,
         "models": models,
         "warnings": misleading(location.settings, location.manifest, location.policies),
     }
@@ -199,6 +211,7 @@ def status_json(location: Location, plan: TickPlan, *, only_due: bool) -> dict[s
 def _model_json(
     location: Location, report: TickReport, fqn: str, audits: Sequence[AuditOutcome]
 ) -> dict[str, Any]:
+    """Returns one model of a tick as JSON."""
     decision = report.plan.decisions[fqn]
     outcome = report.outcomes.get(fqn)
     intervals = outcome.intervals if outcome else decision.due.intervals if decision.due else ()
@@ -223,10 +236,10 @@ def _model_json(
 def _standalone_checks(
     location: Location, outcomes: Mapping[str, Outcome]
 ) -> dict[str, list[AuditOutcome]]:
-    """Results of standalone audits, by the ``fqn`` of each model that they read."""
-    found: dict[str, list[AuditOutcome]] = {}
+    """Returns results of standalone audits, by the ``fqn`` of each model that they read."""
+    results: dict[str, list[AuditOutcome]] = {}
     for audit in location.manifest.standalone_audits:
         for fqn in audit.depends_on:
             if audit.fqn in outcomes:
-                found.setdefault(fqn, []).extend(outcomes[audit.fqn].audits)
-    return found
+                results.setdefault(fqn, []).extend(outcomes[audit.fqn].audits)
+    return results

@@ -64,7 +64,7 @@ def home(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def found(
+def findings_of(
     project: Path, instance: dg.DagsterInstance, *, lease: bool = True, **settings: Any
 ) -> list[Finding]:
     """What is found of an instance."""
@@ -89,7 +89,7 @@ def beat(instance: dg.DagsterInstance, kind: str, age: timedelta, error: str = "
 
 
 @pytest.mark.parametrize(
-    ("age", "error", "level", "said"),
+    ("age", "error", "level", "expected"),
     [
         pytest.param(None, "", "advice", "the sensor daemon has never run here", id="never"),
         pytest.param(20, "", "ok", "daemons, last seen: sensor 20 seconds ago", id="alive"),
@@ -102,11 +102,11 @@ def beat(instance: dg.DagsterInstance, kind: str, age: timedelta, error: str = "
     ],
 )
 def test_a_daemon_is_known_by_its_heartbeat(
-    project: Path, home: dg.DagsterInstance, age: int | None, error: str, level: str, said: str
+    project: Path, home: dg.DagsterInstance, age: int | None, error: str, level: str, expected: str
 ) -> None:
     if age is not None:
         beat(home, "SENSOR", timedelta(seconds=age), error)
-    (finding,) = about(found(project, home), said)
+    (finding,) = about(findings_of(project, home), expected)
     assert finding.level == level
     assert ("dagster-daemon run" in finding.cure) == (level != "ok")
 
@@ -116,7 +116,7 @@ def test_daemons_that_automation_does_not_need_are_not_asked_for(
 ) -> None:
     for kind in ("SENSOR", "QUEUED_RUN_COORDINATOR"):
         beat(home, kind, timedelta(seconds=10))
-    (finding,) = about(found(project, home), "daemon")
+    (finding,) = about(findings_of(project, home), "daemon")
     assert finding.text == (
         "daemons, last seen: sensor 10 seconds ago, queued run coordinator 10 seconds ago"
     )
@@ -155,15 +155,15 @@ def test_a_sensor_that_ticks_is_told_with_its_last_tick(
     project: Path, home: dg.DagsterInstance
 ) -> None:
     state = switch(home, InstigatorStatus.RUNNING)
-    (finding,) = about(found(project, home), "sensor sqlmesh")
+    (finding,) = about(findings_of(project, home), "sensor sqlmesh")
     assert finding.text == f"sensor {SENSOR} is on and has not ticked yet"
 
     tick(home, state, timedelta(minutes=2), TickStatus.SUCCESS, run_ids=["the-run"])
-    (finding,) = about(found(project, home), "sensor sqlmesh")
+    (finding,) = about(findings_of(project, home), "sensor sqlmesh")
     assert finding.text.endswith("was 2 minutes ago: requested run the-run")
 
     tick(home, state, timedelta(seconds=30), skip_reason="0 of 18 models due")
-    (finding,) = about(found(project, home), "sensor sqlmesh")
+    (finding,) = about(findings_of(project, home), "sensor sqlmesh")
     assert (finding.level, finding.text) == (
         "ok",
         f"sensor {SENSOR} is on; its last tick was 30 seconds ago: skipped: 0 of 18 models due",
@@ -175,9 +175,11 @@ def test_a_sensor_that_has_not_ticked_for_long_should_tick_more_often(
 ) -> None:
     state = switch(home, InstigatorStatus.RUNNING)
     tick(home, state, timedelta(minutes=9), skip_reason="nothing")
-    (finding,) = about(found(project, home), "its last tick was 9 minutes ago")
+    (finding,) = about(findings_of(project, home), "its last tick was 9 minutes ago")
     assert finding.level == "advice"
-    (finding,) = about(found(project, home, interval_seconds=60), "its last tick was 9 minutes")
+    (finding,) = about(
+        findings_of(project, home, interval_seconds=60), "its last tick was 9 minutes"
+    )
     assert finding.level == "ok"
 
 
@@ -189,13 +191,13 @@ def test_ticks_that_failed_are_counted_and_their_error_is_told(
     tick(home, state, timedelta(minutes=3), skip_reason="nothing")
     for minutes in (2, 1):
         tick(home, state, timedelta(minutes=minutes), TickStatus.FAILURE, error=error)
-    (finding,) = about(found(project, home), "its last 2 ticks failed, 1 minute ago")
+    (finding,) = about(findings_of(project, home), "its last 2 ticks failed, 1 minute ago")
     assert "StateUnavailable: no route to the state" in finding.text
     assert finding.level == "problem"
 
 
 @pytest.mark.parametrize(
-    ("status", "enabled", "said"),
+    ("status", "enabled", "expected"),
     [
         (None, False, "is off"),
         (None, True, "will be on when the code location loads"),
@@ -208,12 +210,12 @@ def test_the_switch_of_the_ui_wins(
     home: dg.DagsterInstance,
     status: InstigatorStatus | None,
     enabled: bool,
-    said: str,
+    expected: str,
 ) -> None:
     if status:
         switch(home, status)
-    (finding,) = about(found(project, home, enabled=enabled), f"sensor {SENSOR}")
-    assert said in finding.text
+    (finding,) = about(findings_of(project, home, enabled=enabled), f"sensor {SENSOR}")
+    assert expected in finding.text
 
 
 # Executor, queue, storage
@@ -222,11 +224,13 @@ def test_the_switch_of_the_ui_wins(
 def test_steps_with_processes_of_their_own_are_noticed(
     project: Path, home: dg.DagsterInstance
 ) -> None:
-    (finding,) = about(found(project, home), "executor: ")
+    (finding,) = about(findings_of(project, home), "executor: ")
     assert finding.level == "ok"
 
     run = create_run_for_test(home, job_name="job", tags={"sqlmesh/environment": "prod"})
-    (finding,) = about(found(project, home), "executor: steps run in the run's process, as in")
+    (finding,) = about(
+        findings_of(project, home), "executor: steps run in the run's process, as in"
+    )
     home.report_dagster_event(
         DagsterEvent(
             DagsterEventType.STEP_WORKER_STARTING.value,
@@ -236,7 +240,7 @@ def test_steps_with_processes_of_their_own_are_noticed(
         ),
         run.run_id,
     )
-    (finding,) = about(found(project, home), f"executor: every step of run {run.run_id} had")
+    (finding,) = about(findings_of(project, home), f"executor: every step of run {run.run_id} had")
     assert "in_process_executor" in finding.cure
 
 
@@ -251,7 +255,7 @@ EACH = {"applyLimitPerUniqueValue": True}
 
 
 @pytest.mark.parametrize(
-    ("config", "lease", "settings", "level", "said"),
+    ("config", "lease", "settings", "level", "expected"),
     [
         pytest.param(
             "{}", True, {}, "ok", "queue: max_concurrent_runs 10, for 4 executions", id="default"
@@ -299,26 +303,26 @@ def test_the_queue_is_compared_with_what_may_be_executed_at_once(
     lease: bool,
     settings: dict[str, Any],
     level: str,
-    said: str,
+    expected: str,
 ) -> None:
     (tmp_path / "dagster.yaml").write_text(config)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        findings = about(found(project, instance, lease=lease, **settings), "queue: ")
-    (finding,) = about(findings, said)
+        findings = about(findings_of(project, instance, lease=lease, **settings), "queue: ")
+    (finding,) = about(findings, expected)
     assert finding.level == level
 
 
 def test_sqlite_is_advised_against_and_postgresql_is_not(
     project: Path, home: dg.DagsterInstance, tmp_path: Path, database: Database
 ) -> None:
-    (finding,) = about(found(project, home), "storage: ")
+    (finding,) = about(findings_of(project, home), "storage: ")
     assert (finding.level, finding.exit_code) == ("advice", 0)
     assert "PostgreSQL" in finding.cure
     folder = tmp_path / "postgres"
     folder.mkdir()
     (folder / "dagster.yaml").write_text(database.dagster_yaml)
     with dg.DagsterInstance.from_config(str(folder)) as instance:
-        (finding,) = about(found(project, instance), "storage: ")
+        (finding,) = about(findings_of(project, instance), "storage: ")
     assert finding == Finding("storage: Postgres")
 
 
@@ -328,7 +332,7 @@ GOOD = {"dagster": "1.13.27", "sqlmesh": "0.236.4", "duckdb": "2.0.0"}
 
 
 @pytest.mark.parametrize(
-    ("changed", "said", "cure"),
+    ("changed", "expected", "cure"),
     [
         pytest.param({}, "", "", id="good"),
         pytest.param({"sqlmesh": "0.240.0.dev1"}, "", "", id="newer, before its release"),
@@ -345,13 +349,13 @@ GOOD = {"dagster": "1.13.27", "sqlmesh": "0.236.4", "duckdb": "2.0.0"}
     ],
 )
 def test_versions_are_compared_with_what_is_supported(
-    changed: dict[str, str], said: str, cure: str
+    changed: dict[str, str], expected: str, cure: str
 ) -> None:
     installed = {**GOOD, **changed}
     first, *problems = version_findings(installed)
     shown = f"dagster {installed['dagster']}, sqlmesh {installed['sqlmesh']}"
     assert first == Finding(f"versions: {shown}")
-    assert [finding.text for finding in problems] == ([said] if said else [])
+    assert [finding.text for finding in problems] == ([expected] if expected else [])
     assert all(cure in finding.cure and finding.exit_code == 2 for finding in problems)
 
 
@@ -402,11 +406,11 @@ def test_all_of_it_in_json(project: Path, tmp_path: Path) -> None:
     rules.write_text('cron_map: {"@daily": "0 23 * * *"}\ninterval_seconds: 60\n')
     variables = {f"{PREFIX}CONFIG": str(rules), f"{PREFIX}ENABLED": "1"}
     findings = doctor(project, DAGSTER_HOME=str(tmp_path), **variables)
-    said = {finding["found"]: finding for finding in findings}
+    by_text = {finding["found"]: finding for finding in findings}
 
     def one(words: str) -> dict[str, str]:
-        (text,) = (text for text in said if words in text)
-        return dict(said[text])
+        (text,) = (text for text in by_text if words in text)
+        return dict(by_text[text])
 
     settings = one("settings: ")["found"]
     assert f"project={project} (argument)" in settings
@@ -437,17 +441,17 @@ def test_a_storage_out_of_reach_is_told_in_one_line(project: Path, tmp_path: Pat
         (tmp_path / "dagster.yaml").write_text(
             f"storage: {{postgres: {{postgres_url: '{url}'}}}}\ntelemetry: {{enabled: false}}\n"
         )
-        found = doctor(project, code=3, DAGSTER_HOME=str(tmp_path))
-    text = found[-1]["found"]
+        findings = doctor(project, code=3, DAGSTER_HOME=str(tmp_path))
+    text = findings[-1]["found"]
     assert text.startswith(f"The storage of the Dagster instance DAGSTER_HOME={str(tmp_path)!r} is")
     assert "secret" not in text
     assert "\n" not in text
-    assert found[-1]["do"] == "Try again once it can be reached."
+    assert findings[-1]["do"] == "Try again once it can be reached."
 
 
 def test_the_limit_of_a_tick_is_the_one_that_is_set(project: Path) -> None:
     findings = doctor(project, code=2, DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS="0")
-    (tick,) = (each for each in findings if "a tick takes" in each["found"])
+    (tick,) = (f for f in findings if "a tick takes" in f["found"])
     assert tick["level"] == "problem"
     assert "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS" in tick["do"]
 
@@ -461,7 +465,7 @@ def test_people_see_advice_and_problems_apart(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (0.4, "just now"),
         (1, "1 second ago"),
@@ -470,5 +474,5 @@ def test_people_see_advice_and_problems_apart(project: Path) -> None:
         (864_000, "10 days ago"),
     ],
 )
-def test_ages_are_in_words(seconds: float, said: str) -> None:
-    assert ago(timedelta(seconds=seconds)) == said
+def test_ages_are_in_words(seconds: float, expected: str) -> None:
+    assert ago(timedelta(seconds=seconds)) == expected

@@ -99,8 +99,8 @@ def snapshot(project: Path) -> str:
 
     def read(context: Any) -> str:
         state = context.state_sync
-        found = state.get_snapshots(state.get_environment("prod").snapshots).values()
-        return next(s.identifier for s in found if s.name.endswith('"sales"."orders"'))
+        snapshots = state.get_snapshots(state.get_environment("prod").snapshots).values()
+        return next(s.identifier for s in snapshots if s.name.endswith('"sales"."orders"'))
 
     return str(projects.with_context(project, read))
 
@@ -161,16 +161,16 @@ def test_failed_attempts_are_counted_and_the_next_is_told(
     assert all(runs)
     first, second, third = (run.run_id for run in runs if run)
 
-    found = explained(automation, SEGMENTS, NEXT_DAY + timedelta(minutes=7))
+    explanation = explained(automation, SEGMENTS, NEXT_DAY + timedelta(minutes=7))
     at = NEXT_DAY + timedelta(minutes=20)
-    assert found.attempts[first] == 1
-    found = explained(automation, SEGMENTS, at)
-    assert [run.run_id for run in found.runs] == [third, second, first]
-    assert [run.at for run in found.runs][-1] == NEXT_DAY
-    assert found.attempts == {first: 1, second: 2, third: 3}
-    assert all(run.text.startswith("failed: ") for run in found.runs)
-    assert found.next.retry == datetime(2026, 10, 16, tzinfo=UTC)
-    (no,) = (each for each in found.verdicts if each.holds is False)
+    assert explanation.attempts[first] == 1
+    explanation = explained(automation, SEGMENTS, at)
+    assert [run.run_id for run in explanation.runs] == [third, second, first]
+    assert [run.at for run in explanation.runs][-1] == NEXT_DAY
+    assert explanation.attempts == {first: 1, second: 2, third: 3}
+    assert all(run.text.startswith("failed: ") for run in explanation.runs)
+    assert explanation.next.retry == datetime(2026, 10, 16, tzinfo=UTC)
+    (no,) = (v for v in explanation.verdicts if v.holds is False)
     assert no.label == "retry allowed"
     assert f"failed in run {third}, attempt 3 of 3" in no.reason
 
@@ -188,9 +188,9 @@ def test_a_retry_that_waits_is_told_with_its_moment(
 ) -> None:
     monkeypatch.setenv("JAFFLE_SHOP_FAIL", "1")
     automation.tick_and_run(NEXT_DAY)
-    found = explained(automation, SEGMENTS, NEXT_DAY + timedelta(minutes=1))
-    assert found.next.retry == NEXT_DAY + timedelta(minutes=10)
-    assert "attempt 2 of 3 at 2026-10-15 00:10 UTC" in found.decision.reason
+    explanation = explained(automation, SEGMENTS, NEXT_DAY + timedelta(minutes=1))
+    assert explanation.next.retry == NEXT_DAY + timedelta(minutes=10)
+    assert "attempt 2 of 3 at 2026-10-15 00:10 UTC" in explanation.decision.reason
 
 
 def test_the_tree_is_the_one_that_dagster_shows(
@@ -200,9 +200,9 @@ def test_the_tree_is_the_one_that_dagster_shows(
     for model in location.manifest.executed:
         condition = graph.get(location.index.keys[model.fqn]).automation_condition
         assert condition is not None
-        found = explain(location, instance, model.name, NEXT_DAY)
-        assert [v.label for v in found.verdicts] == [c.name for c in condition.children]
-        assert found.decision.requested == all(v.holds for v in found.verdicts)
+        explanation = explain(location, instance, model.name, NEXT_DAY)
+        assert [v.label for v in explanation.verdicts] == [c.name for c in condition.children]
+        assert explanation.decision.requested == all(v.holds for v in explanation.verdicts)
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_the_tree_is_the_one_that_dagster_shows(
     ],
 )
 def test_a_model_is_found_by_any_of_its_names(location: Location, text: str) -> None:
-    found = find_model(location, text)
-    assert isinstance(found, ManifestModel)
-    assert found.name == "sales.orders"
+    model = find_model(location, text)
+    assert isinstance(model, ManifestModel)
+    assert model.name == "sales.orders"
 
 
 def test_a_name_that_is_none_is_refused_with_the_nearest_one(location: Location) -> None:
@@ -231,14 +231,16 @@ def test_a_name_that_is_none_is_refused_with_the_nearest_one(location: Location)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("raw.orders", "kind EXTERNAL, which SQLMesh never evaluates.*staging.orders"),
         ("core.order_totals", "kind EMBEDDED, which SQLMesh never evaluates.*sales.orders"),
     ],
 )
-def test_what_sqlmesh_never_evaluates_is_refused(location: Location, name: str, said: str) -> None:
-    with pytest.raises(ModelNotEvaluated, match=said):
+def test_what_sqlmesh_never_evaluates_is_refused(
+    location: Location, name: str, expected: str
+) -> None:
+    with pytest.raises(ModelNotEvaluated, match=expected):
         find_model(location, name)
 
 
@@ -254,20 +256,20 @@ def test_explain_prints_one_json_object_and_writes_nothing(project: Path) -> Non
         "explain", "sales.orders", "--json", "--project", project, "--at", NEXT_HOUR, **RULES
     )
     assert result.stdout.count("\n") == 1
-    found = json.loads(result.stdout)
+    document = json.loads(result.stdout)
 
     assert (project / "jaffle_shop.duckdb").read_bytes() == database
-    assert found["model"] == "sales.orders"
-    assert found["asset_key"] == "sales/orders"
-    assert found["at"] == "2026-10-14T01:00:00+00:00"
-    assert found["requested"] is True
-    assert [part["holds"] for part in found["parts"]] == [True] * 6
-    assert found["due"]["since"] == "2026-10-14T01:00:00+00:00"
-    assert found["due"]["intervals"] == [["2026-10-14T00:00:00+00:00", found["due"]["since"]]]
-    assert found["recorded"]["intervals"][-1][1] == "2026-10-14T00:00:00+00:00"
-    assert found["policy"]["upstream"] == {"value": "wait", "from": "default"}
-    assert found["next"]["cron"] == "2026-10-14T02:00:00+00:00"
-    assert found["runs"] == []
+    assert document["model"] == "sales.orders"
+    assert document["asset_key"] == "sales/orders"
+    assert document["at"] == "2026-10-14T01:00:00+00:00"
+    assert document["requested"] is True
+    assert [part["holds"] for part in document["parts"]] == [True] * 6
+    assert document["due"]["since"] == "2026-10-14T01:00:00+00:00"
+    assert document["due"]["intervals"] == [["2026-10-14T00:00:00+00:00", document["due"]["since"]]]
+    assert document["recorded"]["intervals"][-1][1] == "2026-10-14T00:00:00+00:00"
+    assert document["policy"]["upstream"] == {"value": "wait", "from": "default"}
+    assert document["next"]["cron"] == "2026-10-14T02:00:00+00:00"
+    assert document["runs"] == []
 
 
 # status
@@ -330,5 +332,5 @@ def test_retries_set_for_all_models_are_shown_too(project: Path) -> None:
     ],
 )
 def test_help_teaches_with_examples(command: str, line: str) -> None:
-    lines = [each.strip() for each in invoke(command, "--help").stdout.splitlines()]
+    lines = [line.strip() for line in invoke(command, "--help").stdout.splitlines()]
     assert f"sqlmesh-automation {command} {line}" in lines

@@ -60,8 +60,8 @@ def recorded(project: Path) -> dict[str, list[tuple[datetime, datetime]]]:
             if snapshot.is_model and not (snapshot.is_external or snapshot.is_embedded)
         }
 
-    found: dict[str, list[tuple[datetime, datetime]]] = projects.with_context(project, read)
-    return found
+    intervals: dict[str, list[tuple[datetime, datetime]]] = projects.with_context(project, read)
+    return intervals
 
 
 def gained(project: Path, planned: Path) -> dict[str, list[tuple[datetime, datetime]]]:
@@ -307,7 +307,7 @@ def test_status_names_every_model_or_the_due_ones_with_a_reason_and_writes_nothi
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables", "code", "said"),
+    ("arguments", "variables", "code", "expected"),
     [
         pytest.param(
             "", {"SQLMESH_AUTOMATION_ENABLED": "1"}, 0, "automation will be on", id="all in place"
@@ -323,13 +323,18 @@ def test_status_names_every_model_or_the_due_ones_with_a_reason_and_writes_nothi
     ],
 )
 def test_doctor_says_what_it_finds_and_the_cure(
-    example: Path, tmp_path: Path, arguments: str, variables: dict[str, str], code: int, said: str
+    example: Path,
+    tmp_path: Path,
+    arguments: str,
+    variables: dict[str, str],
+    code: int,
+    expected: str,
 ) -> None:
     variables = {"DAGSTER_HOME": str(tmp_path), **variables}
     result = invoke("doctor", "--project", example, *arguments.split(), **variables)
 
     assert result.exit_code == code, result.output
-    assert said in result.stdout
+    assert expected in result.stdout
     assert ("!! " in result.stdout) == (code != 0)
 
 

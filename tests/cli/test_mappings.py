@@ -31,12 +31,12 @@ def warnings(crons: dict[str, str], **settings: Any) -> list[str]:
             )
         )
     manifest = Manifest("", "main", "duckdb", "duckdb", tuple(models), (), None)
-    given = AutomationSettings(**settings)
-    return misleading(given, manifest, policies(given, manifest))
+    parsed = AutomationSettings(**settings)
+    return misleading(parsed, manifest, policies(parsed, manifest))
 
 
 @pytest.mark.parametrize(
-    ("cron", "schedule", "said"),
+    ("cron", "schedule", "expected"),
     [
         pytest.param("@daily", "0 6 * * *", "", id="the same day, in the morning"),
         pytest.param("@daily", "0 6 * * 1-5 Europe/Berlin", "", id="mornings of weekdays"),
@@ -71,13 +71,13 @@ def warnings(crons: dict[str, str], **settings: Any) -> list[str]:
         ),
     ],
 )
-def test_a_mapping_is_warned_of_where_it_misleads(cron: str, schedule: str, said: str) -> None:
-    found = warnings({"orders": cron}, cron_map={split_schedule(cron)[0]: schedule})
-    if not said:
-        assert found == []
+def test_a_mapping_is_warned_of_where_it_misleads(cron: str, schedule: str, expected: str) -> None:
+    sentences = warnings({"orders": cron}, cron_map={split_schedule(cron)[0]: schedule})
+    if not expected:
+        assert sentences == []
         return
-    (text,) = found
-    assert said in text
+    (text,) = sentences
+    assert expected in text
     assert f"-> {schedule.removesuffix(' UTC')}" in text
 
 
@@ -94,7 +94,7 @@ def test_models_with_one_cron_and_schedule_are_told_together_and_by_the_rule() -
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         pytest.param(
             {"cron_map": {"@weekly": "off", "0 0 * * *": "0 6 * * *"}},
@@ -119,9 +119,9 @@ def test_models_with_one_cron_and_schedule_are_told_together_and_by_the_rule() -
         ),
     ],
 )
-def test_what_no_model_goes_by_is_named(settings: dict[str, Any], said: str) -> None:
-    found = warnings({"a": "@daily", "b": "@hourly"}, **settings)
-    assert [text for text in found if said in text], found
+def test_what_no_model_goes_by_is_named(settings: dict[str, Any], expected: str) -> None:
+    sentences = warnings({"a": "@daily", "b": "@hourly"}, **settings)
+    assert [text for text in sentences if expected in text], sentences
 
 
 def test_without_a_mapping_there_is_nothing_to_warn_of() -> None:
