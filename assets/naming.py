@@ -18,7 +18,7 @@ def check_name(audit: str, args: Mapping[str, str]) -> str:
 
     Args:
         audit: The audit's name.
-        args: Its arguments as SQL, ``blocking`` left out.
+        args: The audit's arguments as SQL, without ``blocking``.
 
     Returns:
         A name in the characters that Dagster allows, such as ``not_null__columns_id_1a2b3c``.

@@ -8,7 +8,14 @@ import dagster as dg
 from pydantic import Field
 
 from ..assets.definitions.specs import ENVIRONMENT_TAG
-from ..assets.execution.plans import PlannedModel, markdown, preview, restate, spoken_ranges
+from ..assets.execution.plans import (
+    PlannedModel,
+    Restatement,
+    markdown,
+    preview,
+    restate,
+    spoken_ranges,
+)
 from ..assets.lease.waiting import Wait
 from ..config.settings import AutomationSettings
 
@@ -48,17 +55,13 @@ def restate_job(settings: AutomationSettings) -> dg.JobDefinition:
 
     @dg.op(name=f"{name}_models")
     def restate_models(context, config: RestateConfig):  # type: ignore[no-untyped-def]
-        found = restate(
+        planned = restate(
             settings,
-            config.models,
-            config.start,
-            config.end,
+            Restatement(config.models, config.start, config.end, config.dry_run),
             wait=_wait(settings, context),
             run_id=context.run_id,
-            dry_run=config.dry_run,
-            say=context.log.info,
         )
-        _tell(context, found)
+        _tell(context, planned)
         if config.dry_run:
             context.log.info("Nothing was evaluated: launch it with dry_run: false to restate them")
         else:

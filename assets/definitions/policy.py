@@ -83,10 +83,10 @@ def policies(settings: AutomationSettings, manifest: Manifest) -> dict[str, Poli
         pattern: {node.fqn for node in everything if matches(pattern, node)}
         for pattern in settings.models
     }
-    if empty := [pattern for pattern, found in matched.items() if not found]:
+    if empty := [pattern for pattern, policies_by_fqn in matched.items() if not policies_by_fqn]:
         raise SettingsError([_unmatched(settings, manifest, pattern) for pattern in empty])
     plain = _policy(settings, {}, {})
-    found = {}
+    policies_by_fqn = {}
     for node in everything:
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
@@ -94,11 +94,11 @@ def policies(settings: AutomationSettings, manifest: Manifest) -> dict[str, Poli
             values["schedule"], origins["schedule"] = mapping[1], f"CRON_MAP {mapping[0]}"
         for pattern, rule in settings.models.items():
             if node.fqn in matched[pattern]:
-                given = _given(rule)
-                values.update(given)
-                origins.update(dict.fromkeys(given, f"MODELS {pattern}"))
-        found[node.fqn] = _policy(settings, values, origins) if values else plain
-    return found
+                rule_values = _given(rule)
+                values.update(rule_values)
+                origins.update(dict.fromkeys(rule_values, f"MODELS {pattern}"))
+        policies_by_fqn[node.fqn] = _policy(settings, values, origins) if values else plain
+    return policies_by_fqn
 
 
 def matches(pattern: str, node: ManifestModel | ManifestStandaloneAudit) -> bool:
@@ -109,13 +109,13 @@ def matches(pattern: str, node: ManifestModel | ManifestStandaloneAudit) -> bool
             the kind after ``tag:`` or ``kind:``. Upper and lower case are the same.
         node: The model or standalone audit.
     """
-    selector, wanted = _selector(pattern)
+    selector, pattern_value = _selector(pattern)
     if not selector:
-        return any(_like(name, wanted) for name in (node.name, node.fqn.replace('"', "")))
+        return any(_like(name, pattern_value) for name in (node.name, node.fqn.replace('"', "")))
     if isinstance(node, ManifestStandaloneAudit):
         return False
     values = node.tags if selector == "tag" else (node.kind,)
-    return any(_like(value, wanted) for value in values)
+    return any(_like(value, pattern_value) for value in values)
 
 
 def _selector(pattern: str) -> tuple[str, str]:
@@ -132,9 +132,9 @@ def _like(value: str, pattern: str) -> bool:
 
 def _given(rule: ModelRule) -> dict[str, Any]:
     """What a rule sets; of retries each key for itself, as several rules may set different ones."""
-    given = rule.given()
-    retry = given.pop("retry", {})
-    return {**given, **{f"retry.{key}": value for key, value in retry.items()}}
+    values = rule.given()
+    retry = values.pop("retry", {})
+    return {**values, **{f"retry.{key}": value for key, value in retry.items()}}
 
 
 def _policy(
@@ -147,13 +147,13 @@ def _policy(
             # Whatever said that it is not paused does not count; the schedule does.
             paused, origins = True, {k: v for k, v in origins.items() if k != "paused"}
         schedule = None if cron == OFF else Schedule(cron, zone or settings.timezone)
-    given = {
+    variables = {
         f"retry.{key}": f"RETRY__{key.upper()}"
         for key, value in settings.retry
         if value != getattr(_RETRY, key)
     }
     if settings.upstream is not Upstream.WAIT:
-        given["upstream"] = "UPSTREAM"
+        variables["upstream"] = "UPSTREAM"
     upstream = values.get("upstream", settings.upstream)
     return Policy(
         schedule=schedule,
@@ -165,22 +165,22 @@ def _policy(
         waits_for_upstream=upstream == Upstream.WAIT,
         priority=values.get("priority"),
         group=values.get("group"),
-        origins={**given, **origins},
+        origins={**variables, **origins},
     )
 
 
 def _unmatched(settings: AutomationSettings, manifest: Manifest, pattern: str) -> str:
-    selector, wanted = _selector(pattern)
+    selector, pattern_value = _selector(pattern)
     if selector == "tag":
-        known = {tag for model in manifest.executed for tag in model.tags}
+        candidates = {tag for model in manifest.executed for tag in model.tags}
     elif selector == "kind":
-        known = {model.kind for model in manifest.executed}
+        candidates = {model.kind for model in manifest.executed}
     else:
-        known = {model.name for model in manifest.executed}
-        known |= {audit.name for audit in manifest.standalone_audits}
-    by_lower = {name.lower(): name for name in sorted(known)}
-    found = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=0.6)
-    near = [f"{selector}:{by_lower[name]}" if selector else by_lower[name] for name in found]
+        candidates = {model.name for model in manifest.executed}
+        candidates |= {audit.name for audit in manifest.standalone_audits}
+    by_lower = {name.lower(): name for name in sorted(candidates)}
+    close_names = difflib.get_close_matches(pattern_value, by_lower, n=1, cutoff=0.6)
+    near = [f"{selector}:{by_lower[name]}" if selector else by_lower[name] for name in close_names]
     hint = f"Did you mean {near[0]}? " if near else ""
     return (
         f"{settings.variable('MODELS')}[{pattern!r}] matches no model of {settings.project}. {hint}"

@@ -178,8 +178,8 @@ def _key(blueprint: Blueprint, model: ManifestModel) -> dg.AssetKey:
         return key
     prefixed = key.with_prefix(blueprint.prefix)
     if model.is_external:
-        found = blueprint.translator.get_external_asset(model, dg.AssetSpec(prefixed))
-        return key if found is None else found.key
+        external = blueprint.translator.get_external_asset(model, dg.AssetSpec(prefixed))
+        return key if external is None else external.key
     return prefixed
 
 
@@ -221,11 +221,11 @@ def unexecuted_specs(blueprint: Blueprint) -> list[dg.AssetSpec]:
     specs = []
     for model in blueprint.manifest.models:
         if not model.is_executed and not _made_elsewhere(blueprint, model):
-            found: dg.AssetSpec | None = _asset(blueprint, model, conditions=None)
-            if found is not None and model.is_external:
-                found = blueprint.translator.get_external_asset(model, found)
-            if found is not None:
-                specs.append(found)
+            spec: dg.AssetSpec | None = _asset(blueprint, model, conditions=None)
+            if spec is not None and model.is_external:
+                spec = blueprint.translator.get_external_asset(model, spec)
+            if spec is not None:
+                specs.append(spec)
     return specs
 
 
@@ -292,11 +292,11 @@ def _asset(
             translator.get_automation_condition(model, default) if default is not None else None
         ),
     )
-    found = translator.get_asset_spec(model, spec)
-    if found is spec:
+    translated = translator.get_asset_spec(model, spec)
+    if translated is spec:
         return spec
     # By its key and these tags the rest of the definitions find it.
-    return found.replace_attributes(key=spec.key).merge_attributes(
+    return translated.replace_attributes(key=spec.key).merge_attributes(
         tags=location_tags(blueprint.settings)
     )
 

@@ -90,7 +90,7 @@ class RecordingConsole(SignalConsole):
     def attach(
         self,
         scheduler: RecordingScheduler,
-        wanted: frozenset[str],
+        selected: frozenset[str],
         considered: set[str],
         at: datetime,
     ) -> None:
@@ -98,11 +98,11 @@ class RecordingConsole(SignalConsole):
 
         Args:
             scheduler: The one that is to run.
-            wanted: The models whose outcome is wanted, by ``fqn``.
+            selected: The models whose outcome is wanted, by ``fqn``.
             considered: The models that the scheduler may evaluate.
             at: The moment for which it runs.
         """
-        self._scheduler, self._wanted = scheduler, wanted
+        self._scheduler, self._wanted = scheduler, selected
         self._considered, self._at = considered, at
 
     def nothing_to_do_unless_started(self) -> None:
@@ -154,7 +154,7 @@ class RecordingConsole(SignalConsole):
             planned=[*inherited, *batches.get(name, ())],
             done=inherited,
             recovered=bool(inherited),
-            interval_count=sum(_count(snapshot, each) for each in inherited),
+            interval_count=sum(_count(snapshot, batch) for batch in inherited),
             reason=self._why_nothing(name, batches),
             next_interval=_next(snapshot, self._at),
             feeds_executed=feeds_executed,
@@ -167,14 +167,14 @@ class RecordingConsole(SignalConsole):
         if name not in self._scheduler.snapshots_by_name:
             return []
         missing = self._unrecorded(name, planned)
-        return [each for each in planned if each not in missing and each not in again]
+        return [batch for batch in planned if batch not in missing and batch not in again]
 
     def _unrecorded(self, name: str, intervals: Sequence[Interval]) -> list[Interval]:
-        known = self._scheduler.recorded_intervals(name)
+        recorded = self._scheduler.recorded_intervals(name)
         return [
-            each
-            for each in intervals
-            if not any(start <= each[0] and each[1] <= end for start, end in known)
+            interval
+            for interval in intervals
+            if not any(start <= interval[0] and interval[1] <= end for start, end in recorded)
         ]
 
     def _why_nothing(self, name: str, batches: Mapping[str, Any]) -> str:
@@ -223,13 +223,13 @@ class RecordingConsole(SignalConsole):
 
 def _next(snapshot: Snapshot, at: datetime) -> datetime:
     with SQLMESH_LOCK:
-        found: datetime = snapshot.node.cron_next(at)
-    return found
+        following: datetime = snapshot.node.cron_next(at)
+    return following
 
 
 def _count(snapshot: Snapshot, interval: Interval) -> int:
     """How many of the model's own intervals a range holds."""
-    start, end = (int(each.timestamp() * 1000) for each in interval)
+    start, end = (int(moment.timestamp() * 1000) for moment in interval)
     with SQLMESH_LOCK:
         return len(expand_range(start, end, snapshot.node.interval_unit)) - 1
 

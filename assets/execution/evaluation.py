@@ -42,13 +42,14 @@ class ExecutionRequest:
     Attributes:
         run_id: The Dagster run.
         selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
-        ignoring: ``fqn`` of what is evaluated without what it reads, though that misses intervals.
-        at: The moment for which it is done, aware; crons that elapsed by then count.
-        admit: Asked once, with the lease in hand: what a process before it has left of the same
-            work; ``None`` where nothing is left to do.
-        cancelled: Asked before every batch; true stops the execution there.
-        handed_over: Asked after that; true where another process does the rest.
-        given_up: Asked while waiting for the lease; true ends the wait.
+        ignoring: ``fqn`` of what is evaluated without its upstream, even if that misses intervals.
+        at: The moment for which the execution is done, aware; crons that elapsed by then count.
+        admit: Called once after the lease is acquired. Returns what an earlier process of this run
+            left behind, or ``None`` if the round is already over.
+        cancelled: Called before every batch. Returns true to stop the execution there.
+        handed_over: Called after the execution stopped. Returns true if another process does the
+            rest.
+        given_up: Called while the execution waits for the lease. Returns true to end the wait.
         say: Writes a line to the run's log.
     """
 
@@ -125,34 +126,19 @@ def _run(
     """Runs SQLMesh's scheduler once.
 
     Returns:
-        Whether it came to its end; false when a plan changed the environment on the way.
+        Whether the run came to its end; false if a plan changed the environment on the way.
     """
     environment = _finalized(context, settings, request)
     recorder.plan = environment.plan_id
     console = RecordingConsole()
     context.console = console
     scheduler = RecordingScheduler.of(context, environment, recorder, lease)
-    known = scheduler.snapshots_by_name
     selected = frozenset(request.selected) - recorder.recorded
-    for model in selected - known.keys():
+    for model in selected - scheduler.snapshots_by_name.keys():
         recorder.absent(model, request.selected[model], settings.environment)
     considered = _considered(selected, request.ignoring, scheduler, recorder, settings)
     console.attach(scheduler, selected, considered, request.at)
-
-    broken: list[Exception] = []
-
-    def stop() -> bool:
-        if broken:
-            return True
-        try:
-            lease.check()
-            now = context.state_sync.get_environment(settings.environment)
-        except Exception as error:  # noqa: BLE001 - raised below; here it would fail the next model
-            broken.append(error)
-            return True
-        changed = now is None or now.plan_id != environment.plan_id or not now.finalized_ts
-        return changed or request.cancelled()
-
+    breaker = _Breaker(context, environment, lease, request.cancelled)
     interrupted = False
     try:
         scheduler.run(
@@ -160,16 +146,16 @@ def _run(
             end=request.at,
             execution_time=request.at,
             selected_snapshots=considered,
-            circuit_breaker=stop,
+            circuit_breaker=breaker,
             auto_restatement_enabled=environment.name == "prod",
             run_environment_statements=True,
         )
         console.nothing_to_do_unless_started()
     except CircuitBreakerError:
         interrupted = True
-    if broken:
+    if breaker.error is not None:
         recorder.close_failures()
-        raise broken[0]
+        raise breaker.error
     if interrupted and not request.cancelled():
         recorder.close_failures()
         return False
@@ -178,12 +164,53 @@ def _run(
     return True
 
 
+class _Breaker:
+    """SQLMesh's circuit breaker: called before every batch, it returns true to stop there.
+
+    Args:
+        context: Reads the environment as it is now.
+        environment: The environment as the execution began with it.
+        lease: The lease, which may have been lost.
+        cancelled: Returns whether the execution is to stop.
+
+    Attributes:
+        error: Why the question could not be answered. Raised inside SQLMesh it would become the
+            failure of the next model, so the execution raises it after it stopped.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        environment: Environment,
+        lease: ModelLease,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._context, self._environment = context, environment
+        self._lease, self._cancelled = lease, cancelled
+        self.error: Exception | None = None
+
+    def __call__(self) -> bool:
+        """Whether SQLMesh is to stop before the next batch."""
+        if self.error is not None:
+            return True
+        try:
+            self._lease.check()
+            now = self._context.state_sync.get_environment(self._environment.name)
+        except Exception as error:  # noqa: BLE001 - raised by the execution, see error
+            self.error = error
+            return True
+        plan_changed = (
+            now is None or now.plan_id != self._environment.plan_id or not now.finalized_ts
+        )
+        return plan_changed or self._cancelled()
+
+
 def _finalized(
     context: Context, settings: AutomationSettings, request: ExecutionRequest
 ) -> Environment:
     """The environment, once its plan has been applied and the database can be opened."""
     run = context.config.run
-    told = False
+    is_announced = False
     deadline = time.monotonic() + run.environment_check_max_wait
     locked_until = time.monotonic() + settings.lease_timeout_seconds
     while True:
@@ -194,9 +221,9 @@ def _finalized(
             # A process that knows nothing of our lease: sqlmesh or duckdb on a command line.
             if time.monotonic() > locked_until or request.cancelled():
                 raise
-            if not told:
+            if not is_announced:
                 request.say(f"Waiting: {error}")
-                told = True
+                is_announced = True
             time.sleep(_OPEN_POLL_SECONDS)
             continue
         if environment.finalized_ts:
@@ -206,9 +233,9 @@ def _finalized(
                 f"Environment {environment.name!r} is being changed by plan {environment.plan_id}, "
                 "which did not end in time (SQLMesh's run.environment_check_max_wait)."
             )
-        if not told:
+        if not is_announced:
             request.say(f"Waiting for plan {environment.plan_id} of {environment.name!r} to end")
-            told = True
+            is_announced = True
         time.sleep(min(run.environment_check_interval, 5))
 
 
@@ -225,12 +252,12 @@ def _considered(
     else is selected. What reads a model that has failed in this round (before a plan changed the
     environment, or before this process took over) has no chance and is recorded as skipped.
     """
-    known = scheduler.snapshots_by_name
-    for name in sorted(selected & known.keys()):
+    snapshots = scheduler.snapshots_by_name
+    for name in sorted(selected & snapshots.keys()):
         if failed := recorder.failures & scheduler.ancestors(name):
-            recorder.passed_over(name, display_name(known[name]), failed)
-    wanted = (selected - recorder.recorded) & known.keys()
+            recorder.passed_over(name, display_name(snapshots[name]), failed)
+    unrecorded = (selected - recorder.recorded) & snapshots.keys()
     if not settings.auto_upstream:
-        return set(wanted)
-    models = {name for name in wanted if known[name].is_model}
-    return (ancestors(models or wanted, known, ignoring) | wanted) - recorder.failures
+        return set(unrecorded)
+    models = {name for name in unrecorded if snapshots[name].is_model}
+    return (ancestors(models or unrecorded, snapshots, ignoring) | unrecorded) - recorder.failures

@@ -39,8 +39,8 @@ _outcomes = METER.create_counter(
 
 def attributes(settings: AutomationSettings) -> dict[str, str]:
     """What tells the metrics of one environment from those of others."""
-    found = {"sqlmesh.environment": settings.environment}
-    return {**found, "sqlmesh.project": settings.name} if settings.name else found
+    labels = {"sqlmesh.environment": settings.environment}
+    return {**labels, "sqlmesh.project": settings.name} if settings.name else labels
 
 
 class ExecutionMetrics:

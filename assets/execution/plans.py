@@ -7,7 +7,7 @@ where it breaks off; what had not come to its turn has the data of before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -86,8 +86,8 @@ def preview(settings: AutomationSettings, wait: Wait, holder: str) -> list[Plann
                 else "indirectly modified"
             )  # fmt: skip
             category = new.change_category
-            said = category.name.lower().replace("_", " ") if category is not None else ""
-            changes[name] = ", ".join(filter(None, (how, said if how != "metadata only" else "")))
+            kind = category.name.lower().replace("_", " ") if category is not None else ""
+            changes[name] = ", ".join(filter(None, (how, kind if how != "metadata only" else "")))
         names = {snapshot.name: _name(plan, snapshot.name) for snapshot in diff.snapshots.values()}
         removed = {
             s_id.name: each.name.replace('"', "") for s_id, each in diff.removed_snapshots.items()
@@ -104,28 +104,36 @@ def preview(settings: AutomationSettings, wait: Wait, holder: str) -> list[Plann
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Restatement:
+    """What is to be evaluated again.
+
+    Attributes:
+        models: Names, patterns, or ``tag:…``, as SQLMesh's ``--restate-model`` takes them.
+        start: Start of the data to evaluate again, as SQLMesh takes it: a date or ``3 days ago``.
+        end: End of the data; ``None`` for now.
+        dry_run: Whether nothing is evaluated and only the plan is returned.
+    """
+
+    models: Sequence[str]
+    start: str
+    end: str | None = None
+    dry_run: bool = True
+
+
 def restate(
-    settings: AutomationSettings,
-    models: Sequence[str],
-    start: str,
-    end: str | None,
-    *,
-    wait: Wait,
-    run_id: str,
-    dry_run: bool,
-    say: Callable[[str], None],
+    settings: AutomationSettings, restatement: Restatement, *, wait: Wait, run_id: str
 ) -> list[PlannedModel]:
     """Evaluates intervals of models again, and of what reads them.
 
     Args:
         settings: The project and environment.
-        models: Names, patterns, or ``tag:…``, as SQLMesh's ``--restate-model`` takes them.
-        start: Start of the data to evaluate again, as SQLMesh takes it: a date or ``3 days ago``.
-        end: Their end; now where not given.
-        wait: How to wait for others that evaluate the same models.
-        run_id: The Dagster run, which others are told that wait.
-        dry_run: Only tell.
-        say: Told what happens.
+        restatement: The models and their data.
+        wait: How to wait for others that evaluate the same models; it also says what happens.
+        run_id: The Dagster run, which is named to others that wait.
+
+    Returns:
+        What is evaluated of each model, in the order of their dependencies.
 
     Raises:
         NothingRestated: No model of the environment is selected.
@@ -133,47 +141,52 @@ def restate(
         SQLMeshFailed: SQLMesh refuses the plan, or a model or an audit fails.
         Unavailable: A database or a lease stays taken, or is out of reach.
     """
-    from ..lease.server import model_lease
-    from ..project.snapshots import table_identity
-
     with _opened(settings, wait, f"run {run_id}") as context:
-        builder = context.plan_builder(
+        plan = context.plan_builder(
             settings.environment,
-            restate_models=models,
-            start=start,
-            end=end,
+            restate_models=restatement.models,
+            start=restatement.start,
+            end=restatement.end,
             skip_tests=True,
             skip_linter=True,
-        )
-        plan = builder.build()
+        ).build()
         evaluated = _evaluated(plan)
+        # SQLMesh would evaluate what reads them, of which nothing has changed.
+        if not evaluated.keys() & (plan.selected_models_to_restate or set()):
+            raise NothingRestated(restatement.models, restatement.start, restatement.end)
+        if not restatement.dry_run:
+            _apply(context, plan, settings, wait, run_id)
         restated = {s_id.name for s_id in plan.restatements}
-        found = [
+        return [
             PlannedModel(_name(plan, name), "restated" if name in restated else "due", intervals)
             for name, intervals in evaluated.items()
         ]
-        # SQLMesh would evaluate what reads them, of which nothing has changed.
-        if not evaluated.keys() & (plan.selected_models_to_restate or set()):
-            raise NothingRestated(models, start, end)
-        if dry_run:
-            return found
-        with model_lease(
-            context,
-            settings.environment,
-            run_id,
-            executions=settings.max_concurrent_executions,
-            wait=wait,
-        ) as lease:
-            lease.hold(
-                {
-                    table_identity(snapshot): _name(plan, snapshot.name)
-                    for snapshot in plan.snapshots.values()
-                    if snapshot.name in evaluated
-                }
-            )
-            say(f"Plan {plan.plan_id} restates {len(restated)} models")
-            context.apply(plan)
-    return found
+
+
+def _apply(
+    context: Context, plan: Plan, settings: AutomationSettings, wait: Wait, run_id: str
+) -> None:
+    """Applies a restatement with the lease on every model that it evaluates."""
+    from ..lease.server import model_lease
+    from ..project.snapshots import table_identity
+
+    evaluated = _evaluated(plan)
+    with model_lease(
+        context,
+        settings.environment,
+        run_id,
+        executions=settings.max_concurrent_executions,
+        wait=wait,
+    ) as lease:
+        lease.hold(
+            {
+                table_identity(snapshot): _name(plan, snapshot.name)
+                for snapshot in plan.snapshots.values()
+                if snapshot.name in evaluated
+            }
+        )
+        wait.say(f"Plan {plan.plan_id} restates {len(plan.restatements)} models")
+        context.apply(plan)
 
 
 @contextmanager

@@ -116,13 +116,13 @@ class Recorder:
         with self._lock:
             self._say_plan(new)
             for model, entry in progress.items():
-                known = self._progress.get(model)
-                if known is not None and known.done:
+                earlier = self._progress.get(model)
+                if earlier is not None and earlier.done:
                     # SQLMesh began anew after a plan: what it had recorded stays done.
-                    entry.planned = [*known.done, *entry.planned[len(entry.done) :]]
-                    entry.done, entry.recovered = known.done, known.recovered
+                    entry.planned = [*earlier.done, *entry.planned[len(entry.done) :]]
+                    entry.done, entry.recovered = earlier.done, earlier.recovered
                     for name in ("interval_count", "duration_ms", "rows", "bytes", "audits"):
-                        setattr(entry, name, getattr(known, name))
+                        setattr(entry, name, getattr(earlier, name))
                 self._progress[model] = entry
                 if len(entry.done) == len(entry.planned):
                     if entry.done:
@@ -138,8 +138,8 @@ class Recorder:
         with self._lock:
             audits = self._progress[model].audits
             for result in results:
-                known = audits.get(result.check)
-                audits[result.check] = result if known is None else _both(known, result)
+                earlier = audits.get(result.check)
+                audits[result.check] = result if earlier is None else _both(earlier, result)
 
     def done(
         self,
@@ -194,7 +194,7 @@ class Recorder:
     def passed_over(self, model: str, name: str, failed: Collection[str]) -> None:
         """Takes a selected model that is not tried because models upstream of it have failed."""
         with self._lock:
-            names = sorted(self._progress[each].name for each in failed)
+            names = sorted(self._progress[upstream].name for upstream in failed)
             self._progress[model] = Progress(name, "", reason=f"upstream {', '.join(names)} failed")
             self._finish(model, OutcomeStatus.SKIPPED)
 

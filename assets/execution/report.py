@@ -150,16 +150,19 @@ def is_reported(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> 
     """Whether an asset's last materialization is a run's, by a step of it or without one."""
     # From the log: what the asset itself names as its last is stored later (see Recovery).
     for record in instance.fetch_materializations(key, limit=1).records:
-        made = record.asset_materialization
-        said = made.metadata.get(_RUN_ID) if made is not None else None
-        return run_id in {record.event_log_entry.run_id, said.value if said is not None else None}
+        materialization = record.asset_materialization
+        reporter = materialization.metadata.get(_RUN_ID) if materialization is not None else None
+        return run_id in {
+            record.event_log_entry.run_id,
+            reporter.value if reporter is not None else None,
+        }
     return False
 
 
 def _checks(
-    key: dg.AssetKey, audits: tuple[AuditOutcome, ...], known: frozenset[str]
+    key: dg.AssetKey, audits: tuple[AuditOutcome, ...], checks: frozenset[str]
 ) -> Iterator[dg.AssetCheckResult]:
-    return (audit_result(key, audit) for audit in audits if audit.check in known)
+    return (audit_result(key, audit) for audit in audits if audit.check in checks)
 
 
 def _data_version(outcome: Outcome, run_id: str) -> str:
@@ -171,8 +174,8 @@ def _unchanged(
     context: dg.AssetExecutionContext, key: dg.AssetKey, outcome: Outcome
 ) -> dg.DataVersion:
     event = context.instance.get_latest_materialization_event(key)
-    known = extract_data_version_from_entry(event) if event is not None else None
-    return known or dg.DataVersion(str(outcome.snapshot))
+    version = extract_data_version_from_entry(event) if event is not None else None
+    return version or dg.DataVersion(str(outcome.snapshot))
 
 
 def _output_without_materialization(context: dg.AssetExecutionContext) -> dg.Output[Any]:

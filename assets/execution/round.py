@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -49,19 +50,35 @@ class Observer(Protocol):
         """Nothing follows; the error with which the execution gave up, where it did."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """What every round of a run works with.
+
+    Attributes:
+        settings: The SQLMesh environment.
+        index: The definitions that the run's steps come from.
+        ledger: The run's ledger.
+        instance: Where the run is recorded.
+        run: The run.
+        observer: Is told of progress; ``None`` where nobody listens.
+    """
+
+    settings: AutomationSettings
+    index: AssetIndex
+    ledger: Ledger
+    instance: dg.DagsterInstance
+    run: dg.DagsterRun
+    observer: Observer | None
+
+
 class RoundThread:
     """Waits for the lease, then executes what the round has left to do.
 
     Args:
-        number: The round's, in the run.
-        selected: ``fqn`` of the models and standalone audits that it is to deal with.
-        in_run: The same of all that the run selects.
-        settings: The SQLMesh environment.
-        index: The definitions that the run's steps come from.
-        ledger: The run's.
-        instance: Where the run is recorded.
-        run: The run.
-        observer: Told of progress.
+        number: The round's number in the run, from 1.
+        selected: ``fqn`` of the models and standalone audits that the round deals with.
+        in_run: ``fqn`` of all that the run selects.
+        parts: What every round of the run works with.
     """
 
     def __init__(
@@ -69,25 +86,20 @@ class RoundThread:
         number: int,
         selected: Sequence[str],
         in_run: Set[str],
-        settings: AutomationSettings,
-        index: AssetIndex,
-        ledger: Ledger,
-        instance: dg.DagsterInstance,
-        run: dg.DagsterRun,
-        observer: Observer | None,
+        parts: RunParts,
     ) -> None:
         self.number = number
         self._selected, self._in_run = selected, in_run
-        self._settings, self._index, self._ledger = settings, index, ledger
-        self._instance, self._run, self._observer = instance, run, observer
+        self._settings, self._index, self._ledger = parts.settings, parts.index, parts.ledger
+        self._instance, self._run, self._observer = parts.instance, parts.run, parts.observer
         self._cancelled = threading.Event()
         self._done = threading.Event()
         self._admitted = False
         self._broken: LedgerBroken | None = None
         self._looked = 0.0
         self._asked = 0.0
-        self._metrics = ExecutionMetrics(settings)
-        name = f"sqlmesh-{run.run_id[:8]}"
+        self._metrics = ExecutionMetrics(parts.settings)
+        name = f"sqlmesh-{parts.run.run_id[:8]}"
         self._thread = threading.Thread(target=self._execute, name=name)
         self._pulse = threading.Thread(target=self._beat, name=f"{name}-pulse", daemon=True)
         self._thread.start()

@@ -111,20 +111,20 @@ class RecordingScheduler(Scheduler):
         person runs would be recorded for a time that the other models it reads do not have yet.
         """
         self.left_out = {}
-        every = super().merged_missing_intervals(*args, **kwargs)
+        intervals_by_snapshot = super().merged_missing_intervals(*args, **kwargs)
         selected = (
             selected_snapshots if selected_snapshots is not None else set(self.snapshots_by_name)
         )
-        missing = {snapshot.name for snapshot in every} - selected
-        for snapshot in every:
+        missing = {snapshot.name for snapshot in intervals_by_snapshot} - selected
+        for snapshot in intervals_by_snapshot:
             if snapshot.is_audit and (lacking := missing & self.ancestors(snapshot.name)):
                 named = ", ".join(
-                    sorted(display_name(self.snapshots_by_name[each]) for each in lacking)
+                    sorted(display_name(self.snapshots_by_name[parent]) for parent in lacking)
                 )
                 self.left_out[snapshot.name] = f"{named} has to be evaluated first"
         return {
             snapshot: intervals
-            for snapshot, intervals in every.items()
+            for snapshot, intervals in intervals_by_snapshot.items()
             if snapshot.name in selected and snapshot.name not in self.left_out
         }
 
@@ -132,8 +132,8 @@ class RecordingScheduler(Scheduler):
         """What SQLMesh has recorded of a snapshot, as it was at the beginning of the run."""
         snapshot = self.snapshots_by_name[name]
         deployable = self.index.is_representative(snapshot)
-        known = snapshot.intervals if deployable else snapshot.dev_intervals
-        return [(moment(start), moment(end)) for start, end in known]
+        ranges = snapshot.intervals if deployable else snapshot.dev_intervals
+        return [(moment(start), moment(end)) for start, end in ranges]
 
     def ancestors(self, name: str) -> set[str]:
         """All that a snapshot reads, directly or not, by name."""
@@ -148,19 +148,19 @@ def ancestors(
     """The names and everything upstream of them that the environment holds.
 
     Args:
-        names: Where it begins.
-        snapshots: All by name.
+        names: The snapshots to begin with.
+        snapshots: All snapshots of the environment, by name.
         ignoring: Names beyond which it does not go.
     """
-    found: set[str] = set()
+    reached: set[str] = set()
     queue = deque(names)
     while queue:
         name = queue.popleft()
-        if name not in found and name in snapshots:
-            found.add(name)
+        if name not in reached and name in snapshots:
+            reached.add(name)
             if name not in ignoring:
                 queue.extend(parent.name for parent in snapshots[name].parents)
-    return found
+    return reached
 
 
 def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:

@@ -31,9 +31,9 @@ class Selection:
         Dagster begins it when all that it awaits is there, so that whatever awaits no more than
         this model can be evaluated with it.
         """
-        there = self.awaited.get(model, frozenset())
+        available = self.awaited.get(model, frozenset())
         return frozenset(
-            each for each in self.models if self.awaited.get(each, frozenset()) <= there
+            other for other in self.models if self.awaited.get(other, frozenset()) <= available
         )
 
 
@@ -58,9 +58,9 @@ def selection(context: Any, index: AssetIndex) -> Selection:
         if (fqn := index.ops.get(op))
         and (fqn in index.checks or index.keys[fqn] in layer.selected_asset_keys)
     )
-    made = {key for key in layer.selected_asset_keys if _op(layer, key) in ops}
-    others = made - {index.keys[fqn] for fqn in models if fqn in index.keys}
-    return Selection(models, _awaited(layer.asset_graph, made, others, models, index))
+    materialized = {key for key in layer.selected_asset_keys if _op(layer, key) in ops}
+    others = materialized - {index.keys[fqn] for fqn in models if fqn in index.keys}
+    return Selection(models, _awaited(layer.asset_graph, materialized, others, models, index))
 
 
 def _op(layer: Any, key: dg.AssetKey) -> str:
@@ -70,25 +70,27 @@ def _op(layer: Any, key: dg.AssetKey) -> str:
 
 def _awaited(
     graph: Any,
-    made: Set[dg.AssetKey],
+    materialized: Set[dg.AssetKey],
     others: Set[dg.AssetKey],
     models: Set[str],
     index: AssetIndex,
 ) -> dict[str, Set[dg.AssetKey]]:
     if not others:
         return {}
-    found: dict[dg.AssetKey, Set[dg.AssetKey]] = {}
+    awaited_by: dict[dg.AssetKey, Set[dg.AssetKey]] = {}
 
     def through(keys: Set[dg.AssetKey]) -> Set[dg.AssetKey]:
-        return keys & others | {each for key in keys for each in found.get(key, ())}
+        return keys & others | {
+            parent_key for key in keys for parent_key in awaited_by.get(key, ())
+        }
 
     for key in graph.toposorted_asset_keys:
-        if key in made:
-            found[key] = through(graph.get(key).parent_keys)
+        if key in materialized:
+            awaited_by[key] = through(graph.get(key).parent_keys)
     read = {
         fqn: through({check.asset_key for check in index.checks[fqn]})
         if fqn in index.checks
-        else found[index.keys[fqn]]
+        else awaited_by[index.keys[fqn]]
         for fqn in models
     }
     return {fqn: keys for fqn, keys in read.items() if keys}

@@ -22,7 +22,7 @@ from ..ledger.history import RoundOver
 from ..ledger.ledger import Ledger, has_step_workers
 from ..ledger.outcome import Outcome
 from .report import report_runless
-from .round import Observer, RoundThread
+from .round import Observer, RoundThread, RunParts
 from .selection import Selection, selection
 
 _FIRST_POLL_SECONDS = 0.1
@@ -38,7 +38,7 @@ class SharedExecution:
         index: The definitions that the run's steps come from.
         instance: Where the run is recorded.
         run: The run.
-        observer: Told of progress.
+        observer: Is told of progress.
     """
 
     settings: AutomationSettings
@@ -59,7 +59,7 @@ class SharedExecution:
         """What the run is to evaluate: the same for all its steps, so worked out once.
 
         Args:
-            context: Of any of the steps.
+            context: The context of any step of the run.
         """
         if self._of_run is None:
             self._of_run = selection(context, self.index)
@@ -81,20 +81,20 @@ class SharedExecution:
         self._selected = selected
         after = self.ledger.failed_round(model, step) if retries else 0
         try:
-            found = self._wait(model, after)
+            answer = self._wait(model, after)
         except dg.DagsterExecutionInterruptedError:
             # At once: by the time the resource is closed, SQLMesh may have begun the next model.
             if self._thread is not None:
                 self._thread.cancel()
             raise
-        if isinstance(found, RoundOver):
+        if isinstance(answer, RoundOver):
             name = self.index.names[model]
-            if found.error is not None:
-                raise ExecutionAborted(name, found.error)
+            if answer.error is not None:
+                raise ExecutionAborted(name, answer.error)
             raise OutcomeMissing(name, self.run.run_id)
         # Only now: a step that is interrupted while it waits does not report.
         self._taken.add(model)
-        return found
+        return answer
 
     def evaluated_unselected(self, keys: Set[dg.AssetKey]) -> set[dg.AssetKey]:
         """Those assets whose models SQLMesh has evaluated so far without their being in the run."""
@@ -137,9 +137,9 @@ class SharedExecution:
             # Where it has the lease, or nobody else is there, it knows all that is recorded.
             if self._thread is None or not (self._thread.executing or self._alone):
                 self.ledger.refresh()
-            found = self.ledger.find(model, after)
-            if found is not None:
-                return found
+            answer = self.ledger.find(model, after)
+            if answer is not None:
+                return answer
             self._lead(self.ledger.history.wanted_round(model, after), model, after)
             self.ledger.wait(pause)
             pause = min(2 * pause, _LONGEST_POLL_SECONDS)
@@ -160,12 +160,14 @@ class SharedExecution:
                     number,
                     history.left(number, self._selected.ready(model), repeats=repeats),
                     self._selected.models,
-                    self.settings,
-                    self.index,
-                    self.ledger,
-                    self.instance,
-                    self.run,
-                    self.observer,
+                    RunParts(
+                        self.settings,
+                        self.index,
+                        self.ledger,
+                        self.instance,
+                        self.run,
+                        self.observer,
+                    ),
                 )
 
 

@@ -38,7 +38,7 @@ class ModelLease:
         """Holds exactly these models from here on, waiting as long as others hold any of them.
 
         Args:
-            models: Their names, by what identifies their physical table.
+            models: Names of the models, by what identifies their physical table.
 
         Raises:
             LeaseTaken: The time is over, or the wait was given up.
@@ -118,13 +118,13 @@ class _ServerLease(ModelLease):
             self._held = []
             if (slot := self._take_slot()) is not None:
                 return slot
-            wanted = sorted(names)
-            refused = self._session.take(wanted)
+            identities = sorted(names)
+            refused = self._session.take(identities)
             if not refused:
-                self._held = wanted
+                self._held = identities
                 return None
             # All or none: whoever waits with half of what it needs keeps others from all of it.
-            self._session.release([key for key in wanted if key not in refused])
+            self._session.release([key for key in identities if key not in refused])
             self._leave_slot()
             first, *others = sorted(names[key] for key in refused)
             more = f" and {len(others)} more" if others else ""

@@ -79,14 +79,14 @@ class _Postgres(Session):
             )
 
     def holder(self, names: Sequence[str]) -> str:
-        found = self._ask(
+        applications = self._ask(
             "SELECT DISTINCT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
             "WHERE locktype = 'advisory' AND objsubid = 1 AND granted "
             "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
             "AND ((classid::bigint << 32) | objid::bigint) = ANY(%s::bigint[])",
             [[self._number(name) for name in names]],
         )
-        runs = sorted(name.removeprefix(self._APPLICATION) for (name,) in found if name)
+        runs = sorted(name.removeprefix(self._APPLICATION) for (name,) in applications if name)
         return f"run {', '.join(runs)}" if runs else "another session"
 
     def _number(self, name: str) -> int:
@@ -110,7 +110,13 @@ class _MySQL(Session):
         self._each("RELEASE_LOCK(%s)", names)
 
     def holder(self, names: Sequence[str]) -> str:
-        ids = sorted({each for each in self._each("IS_USED_LOCK(%s)", names) if each is not None})
+        ids = sorted(
+            {
+                session_id
+                for session_id in self._each("IS_USED_LOCK(%s)", names)
+                if session_id is not None
+            }
+        )
         return f"connection {', '.join(map(str, ids))}" if ids else "another session"
 
     def _each(self, call: str, names: Sequence[str]) -> Sequence[Any]:

@@ -27,8 +27,8 @@ class Wait:
 
     Attributes:
         timeout_seconds: How long in all.
-        say: Told once of everybody whom it waits for.
-        given_up: Asked while waiting; true ends the wait.
+        say: Called once with a line about everybody who is waited for.
+        given_up: Called while waiting. Returns true to end the wait.
         prefix: That of the settings' environment variables, for messages that name one.
     """
 
@@ -48,13 +48,13 @@ class Wait:
             Who is still in the way; empty after success.
         """
         deadline = time.monotonic() + self.timeout_seconds
-        told: set[str] = set()
+        announced: set[str] = set()
         while (blocked := attempt()) is not None:
             if time.monotonic() >= deadline or self.given_up():
                 return blocked
-            if blocked not in told:
+            if blocked not in announced:
                 self.say(f"Waiting: {blocked}")
-                told.add(blocked)
+                announced.add(blocked)
             # Runs that start together would refuse each other in step.
             time.sleep(poll * random.uniform(0.5, 1.5))
         return ""

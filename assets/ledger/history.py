@@ -68,20 +68,20 @@ class History:
     @property
     def executions(self) -> int:
         """How many SQLMesh executions the run has started."""
-        return sum(len(each.started) for each in self.rounds)
+        return sum(len(round_.started) for round_ in self.rounds)
 
     @property
     def outcomes(self) -> Mapping[str, Outcome]:
         """The last outcome of every model, by ``fqn``."""
-        found: dict[str, Outcome] = {}
-        for each in self.rounds:
-            found.update(each.outcomes)
-        return found
+        outcomes: dict[str, Outcome] = {}
+        for round_ in self.rounds:
+            outcomes.update(round_.outcomes)
+        return outcomes
 
     def last(self, model: str) -> Outcome | None:
         """A model's last outcome, where it has one."""
-        rounds = (each for each in reversed(self.rounds) if model in each.outcomes)
-        return next((each.outcomes[model] for each in rounds), None)
+        rounds = (round_ for round_ in reversed(self.rounds) if model in round_.outcomes)
+        return next((round_.outcomes[model] for round_ in rounds), None)
 
     def find(self, model: str, after: int) -> Outcome | RoundOver | None:
         """What a step is to report, if it can be told already.
@@ -93,7 +93,9 @@ class History:
         last = self.last(model)
         if last is not None and last.succeeded:
             return last
-        dealing = (each for each in reversed(self.rounds[after:]) if model not in each.left_out)
+        dealing = (
+            round_ for round_ in reversed(self.rounds[after:]) if model not in round_.left_out
+        )
         if (current := next(dealing, None)) is None:
             return None
         if model in current.outcomes:
@@ -115,8 +117,8 @@ class History:
             repeats: Whether it is about those too that have not succeeded before.
         """
         earlier: dict[str, Outcome] = {}
-        for each in self.rounds[: number - 1]:
-            earlier.update(each.outcomes)
+        for round_ in self.rounds[: number - 1]:
+            earlier.update(round_.outcomes)
         return [
             model
             for model in ready

@@ -43,9 +43,10 @@ class Ledger:
     :meth:`refresh`.
 
     Args:
-        instance: Where the run's events are kept.
+        instance: The instance that keeps the run's events.
         run: The run.
-        scope: Of the environment's :class:`.AssetIndex`; a person may run models of several.
+        scope: The scope of the environment's :class:`.AssetIndex`. One run may hold models of
+            several environments.
     """
 
     def __init__(self, instance: dg.DagsterInstance, run: dg.DagsterRun, scope: str) -> None:
@@ -75,7 +76,9 @@ class Ledger:
 
     def planned(self, number: int, batches: Mapping[str, Sequence[Interval]]) -> None:
         """Records what SQLMesh is about to evaluate, so that a successor knows."""
-        content = {model: [interval_to_json(each) for each in b] for model, b in batches.items()}
+        content = {
+            model: [interval_to_json(interval) for interval in b] for model, b in batches.items()
+        }
         count = sum(map(len, batches.values()))
         message = f"SQLMesh evaluates {len(batches)} models in {count} batches"
         self._write(message, number, _PLANNED, content)
@@ -117,9 +120,9 @@ class Ledger:
         if number is not None:
             metadata[_ROUND] = dg.MetadataValue.int(number)
         if kind is not None:
-            known = isinstance(value, str)
+            is_text = isinstance(value, str)
             metadata[kind] = (
-                dg.MetadataValue.text(str(value)) if known else dg.MetadataValue.json(value)  # type: ignore[arg-type]
+                dg.MetadataValue.text(str(value)) if is_text else dg.MetadataValue.json(value)  # type: ignore[arg-type]
             )
         self._instance.report_engine_event(
             message, self._run, EngineEventData(metadata=metadata), step_key=step

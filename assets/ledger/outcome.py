@@ -156,7 +156,7 @@ class Legacy:
     """What a process that executed a round and died has left in the ledger.
 
     Attributes:
-        outcomes: What it recorded, by ``fqn``.
+        outcomes: The outcomes that it recorded, by ``fqn``.
         planned: The batches that it meant to evaluate and that SQLMesh had not recorded before,
             by ``fqn``. Those that SQLMesh has recorded now, it has evaluated.
     """

@@ -56,8 +56,8 @@ class Columns:
     def of(self, model: Model) -> Known:
         """What is known of a model."""
         digest = self._digest(model)
-        if (found := self._remembered.get(digest)) is not None:
-            return Known(found.columns, digest, found.sql)
+        if (remembered := self._remembered.get(digest)) is not None:
+            return Known(remembered.columns, digest, remembered.sql)
         types, descriptions = model.columns_to_types or {}, model.column_descriptions or {}
         reads = self._reads(model, list(types)) if model.is_sql else {}
         return Known(
@@ -107,7 +107,7 @@ class Columns:
         from sqlmesh.core.dialect import normalize_model_name
         from sqlmesh.core.lineage import lineage
 
-        found = set()
+        sources = set()
         # A name in quotes is taken as it is; SQLMesh has it normalized already.
         for node in lineage(exp.column(name, quoted=True), model, trim_selects=False).walk():
             table = None if node.downstream else node.expression.find(exp.Table)
@@ -116,8 +116,8 @@ class Columns:
                 fqn = normalize_model_name(
                     table, default_catalog=self._default_catalog, dialect=model.dialect
                 )
-                found.add((fqn, column))
-        return tuple(sorted(found))
+                sources.add((fqn, column))
+        return tuple(sorted(sources))
 
     def _sql(self, model: Model) -> str | None:
         if not self._longest_sql or not model.is_sql:
@@ -142,8 +142,8 @@ def source_line(model: Model) -> int:
     else:
         pattern = r"^\s*MODEL\s*\("
     text = file.read_text(encoding="utf-8", errors="replace")
-    found = re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
-    if found is None:
+    match = re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
+    if match is None:
         return 1
-    begins = found.end() - len(found[0].lstrip())
+    begins = match.end() - len(match[0].lstrip())
     return text.count("\n", 0, begins) + 1

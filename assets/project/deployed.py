@@ -37,25 +37,25 @@ def current_manifest(settings: AutomationSettings, *, force: bool = False) -> Ma
         return prepare(settings, load_manifest, force=force)
     path = manifest_path(settings)
     fingerprint = deployed_fingerprint(settings)
-    found = None if force else read(path)
-    if found is not None and found.fingerprint != fingerprint:
-        found = None
-    if found is not None and _is_part_of_a_run():
-        return found
+    manifest_file = None if force else read(path)
+    if manifest_file is not None and manifest_file.fingerprint != fingerprint:
+        manifest_file = None
+    if manifest_file is not None and _is_part_of_a_run():
+        return manifest_file
     try:
-        manifest = _deployed(settings, fingerprint, found)
+        manifest = _deployed(settings, fingerprint, manifest_file)
     except Unavailable as error:
-        if found is None:
+        if manifest_file is None:
             raise
         logger.warning(
             "The models of SQLMesh environment %r are taken from %s, as of plan %s: %s",
             settings.environment,
             path,
-            found.plan_id,
+            manifest_file.plan_id,
             error,
         )
-        return found
-    if manifest is not found:
+        return manifest_file
+    if manifest is not manifest_file:
         write(settings, manifest)
     return manifest
 
@@ -68,7 +68,7 @@ def _is_part_of_a_run() -> bool:
     )
 
 
-def _deployed(settings: AutomationSettings, fingerprint: str, found: Manifest | None) -> Manifest:
+def _deployed(settings: AutomationSettings, fingerprint: str, earlier: Manifest | None) -> Manifest:
     """The manifest of the environment's plan, the one that was found where it is of that plan."""
     from .environment import read_environment
 
@@ -78,15 +78,15 @@ def _deployed(settings: AutomationSettings, fingerprint: str, found: Manifest | 
     ):
         try:
             environment = read_environment(context, settings)
-            if found is not None and found.plan_id == environment.plan_id:
-                return found
+            if earlier is not None and earlier.plan_id == environment.plan_id:
+                return earlier
             snapshots = context.state_sync.get_snapshots(environment.snapshots).values()
             return manifest_of(
                 context,
                 settings,
                 fingerprint,
-                {each.name: each.model for each in snapshots if each.is_model},
-                [each.audit for each in snapshots if each.is_audit],
+                {snapshot.name: snapshot.model for snapshot in snapshots if snapshot.is_model},
+                [snapshot.audit for snapshot in snapshots if snapshot.is_audit],
                 environment.plan_id,
             )
         finally:

@@ -37,7 +37,7 @@ class ManifestAudit:
     Attributes:
         check: Name of its asset check, unique within the model.
         audit: The audit's own name.
-        args: Its arguments as SQL.
+        args: The audit's arguments as SQL.
         blocking: Whether SQLMesh stops at this model when the audit fails.
     """
 
@@ -80,9 +80,9 @@ class ManifestModel:
         code_version: SQLMesh's hash of what determines the model's data.
         metadata_hash: SQLMesh's hash of what does not, such as its cron and its audits.
         path: Source file, relative to the project.
-        line: Where in that file it begins, from 1.
+        line: The line of that file on which the model begins, from 1.
         relation: The view or table that people read in the environment, with its catalog.
-        columns: Its columns, where SQLMesh knows them.
+        columns: The model's columns, where SQLMesh knows them.
         columns_hash: Digest of all that they and the query are made from.
         sql: The rendered query, cut where it is long.
         grains: Columns or expressions that tell its rows apart.
@@ -150,7 +150,7 @@ class Manifest:
         fingerprint: Digest of all that it was made from.
         gateway: Name of the gateway that it was made for.
         engine: SQLMesh's name of the gateway's connection type, such as ``duckdb``.
-        state_engine: The same of the connection to SQLMesh's state.
+        state_engine: The engine of the connection to SQLMesh's state.
         models: In topological order, external ones included.
         standalone_audits: Audits without a model of their own.
         plan_id: The plan of the environment that it was made from; ``None`` where it was made
@@ -256,8 +256,8 @@ def prepare(
     """
     path = manifest_path(settings)
     fingerprint = project_fingerprint(settings, path)
-    if not force and (found := read(path)) and found.fingerprint == fingerprint:
-        return found
+    if not force and (reusable := read(path)) and reusable.fingerprint == fingerprint:
+        return reusable
     manifest = build(settings, fingerprint)
     write(settings, manifest)
     return manifest
@@ -277,10 +277,10 @@ def read(path: Path) -> Manifest | None:
 def remembered(path: Path) -> Mapping[str, ManifestModel]:
     """The models of the file by :attr:`ManifestModel.columns_hash`; none where it is of no use."""
     try:
-        found = Manifest.from_json(path.read_text(encoding="utf-8"))
+        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # :func:`read` has told
-    return {model.columns_hash: model for model in found.models if model.columns_hash}
+    return {model.columns_hash: model for model in manifest.models if model.columns_hash}
 
 
 def write(settings: AutomationSettings, manifest: Manifest) -> None:

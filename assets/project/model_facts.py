@@ -39,9 +39,9 @@ def manifest_of(
     Args:
         context: Open; for its gateway and catalogs.
         settings: The project.
-        fingerprint: Of what the manifest is made from.
-        models: By ``fqn``.
-        audits: Standalone audits.
+        fingerprint: The fingerprint of what the manifest is made from.
+        models: The models, by ``fqn``.
+        audits: The standalone audits.
         plan_id: The plan that they were deployed with, where they come from an environment.
     """
     from sqlmesh.core.environment import EnvironmentNamingInfo
@@ -72,19 +72,20 @@ def manifest_of(
             else _model(models[fqn], project, default_catalog, naming, columns)
             for fqn in graph.sorted
         ),
-        standalone_audits=tuple(
-            ManifestStandaloneAudit(
-                fqn=audit.fqn,
-                name=audit.name,
-                cron=audit.cron,
-                cron_tz=str(audit.cron_tz) if audit.cron_tz else None,
-                depends_on=tuple(sorted(audit.depends_on)),
-                description=audit.description,
-                path=_relative(source_file(audit), project),
-            )
-            for audit in audits
-        ),
+        standalone_audits=tuple(_standalone_audit(audit, project) for audit in audits),
         plan_id=plan_id,
+    )
+
+
+def _standalone_audit(audit: StandaloneAudit, project: Path | None) -> ManifestStandaloneAudit:
+    return ManifestStandaloneAudit(
+        fqn=audit.fqn,
+        name=audit.name,
+        cron=audit.cron,
+        cron_tz=str(audit.cron_tz) if audit.cron_tz else None,
+        depends_on=tuple(sorted(audit.depends_on)),
+        description=audit.description,
+        path=_relative(source_file(audit), project),
     )
 
 
@@ -96,7 +97,7 @@ def _model(
     columns: Columns,
 ) -> ManifestModel:
     catalog = model.catalog
-    known = columns.of(model)
+    column_facts = columns.of(model)
     return ManifestModel(
         fqn=model.fqn,
         name=model.name,
@@ -119,11 +120,11 @@ def _model(
         audits=_audits(model),
         line=source_line(model) if project is not None else 1,
         relation=_relation(model, naming),
-        columns=known.columns,
-        columns_hash=known.hash,
-        sql=known.sql,
+        columns=column_facts.columns,
+        columns_hash=column_facts.hash,
+        sql=column_facts.sql,
         grains=tuple(grain.sql(dialect=model.dialect) for grain in model.grains),
-        references=tuple(each.sql(dialect=model.dialect) for each in model.references),
+        references=tuple(reference.sql(dialect=model.dialect) for reference in model.references),
         ends=model.end is not None,
     )
 
@@ -144,13 +145,13 @@ def _audits(model: Model) -> tuple[ManifestAudit, ...]:
     if model.kind.is_external or model.kind.is_embedded:
         return ()
     audits: dict[str, ManifestAudit] = {}
-    for audit, given in model.audits_with_args:
+    for audit, arguments in model.audits_with_args:
         if audit.skip:
             continue
         # As SnapshotEvaluator._audit: the model's argument wins over the audit's own setting.
-        argument = given.get("blocking")
+        argument = arguments.get("blocking")
         blocking = audit.blocking if argument is None else argument.sql().upper() == "TRUE"
-        args = audit_args(given)
+        args = audit_args(arguments)
         check = check_name(audit.name, args)
         if check in audits:  # the same use twice is one check
             blocking = blocking or audits[check].blocking

@@ -87,10 +87,10 @@ def _check_gateway(settings: AutomationSettings) -> None:
     from sqlmesh.core.config.loader import load_configs
 
     config = load_configs(None, Config, [settings.project])[settings.project]
-    known = config.gateways if isinstance(config.gateways, dict) else {}
-    if settings.gateway is not None and settings.gateway.lower() not in known:
+    gateways = config.gateways if isinstance(config.gateways, dict) else {}
+    if settings.gateway is not None and settings.gateway.lower() not in gateways:
         variable = settings.variable("GATEWAY")
-        raise GatewayUnknown(settings.gateway, known, settings.project, variable)
+        raise GatewayUnknown(settings.gateway, gateways, settings.project, variable)
 
 
 def _name_catalogs(context: Context) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlmesh.core.scheduler import Scheduler
 from sqlmesh.core.snapshot import (
@@ -52,7 +52,7 @@ class _Answer:
     Attributes:
         state: What is due.
         written: What SQLMesh's state held then, as :func:`.written_state` tells it.
-        until: When a cron can change the answer.
+        until: The moment at which a cron can change the answer.
     """
 
     state: DueState
@@ -139,8 +139,8 @@ class DueReader:
         for snapshot in self._snapshots.values():
             if snapshot.name == model:
                 main = self._deployable is None or self._deployable.is_representative(snapshot)
-                found = snapshot.intervals if main else snapshot.dev_intervals
-                return snapshot.identifier, [(moment(start), moment(end)) for start, end in found]
+                ranges = snapshot.intervals if main else snapshot.dev_intervals
+                return snapshot.identifier, [(moment(start), moment(end)) for start, end in ranges]
         return None
 
     def altered_since(self, models: Mapping[str, int]) -> dict[str, list[Interval]]:
@@ -156,11 +156,11 @@ class DueReader:
         versions = {s.name: s.version for s in self._snapshots.values() if s.name in models}
         with self._lock, self._opened() as context, SQLMESH_LOCK:
             rows = intervals_since(context, min(models.values()))
-        found: dict[str, list[Interval]] = {}
+        intervals: dict[str, list[Interval]] = {}
         for name, version, start, end, altered in rows:
             if name in models and version == versions[name] and altered > models[name]:
-                found.setdefault(name, []).append((moment(start), moment(end)))
-        return found
+                intervals.setdefault(name, []).append((moment(start), moment(end)))
+        return intervals
 
     @contextmanager
     def _opened(self) -> Iterator[Context]:
@@ -185,8 +185,8 @@ class DueReader:
             s for s in self._snapshots.values() if s.is_model and s.model.auto_restatement_cron
         ]
         for snapshot_id, fresh in (state.get_snapshots(restated) if restated else {}).items():
-            known = self._snapshots[snapshot_id]
-            known.next_auto_restatement_ts = fresh.next_auto_restatement_ts
+            kept = self._snapshots[snapshot_id]
+            kept.next_auto_restatement_ts = fresh.next_auto_restatement_ts
         for snapshot in self._snapshots.values():
             # A refresh only adds to these.
             snapshot.pending_restatement_intervals = []
@@ -198,7 +198,7 @@ class DueReader:
         index = deployable(environment, snapshots)
         console = SignalConsole()
         before = {
-            snapshot.name: (list(snapshot.intervals), restated_at(snapshot))
+            snapshot.name: _Before(list(snapshot.intervals), restated_at(snapshot))
             for snapshot in snapshots.values()
             if prod and snapshot.is_model and snapshot.model.auto_restatement_cron
         }
@@ -235,8 +235,8 @@ class DueReader:
                 intervals,
                 recorded[snapshot.name],
                 reasons.get(snapshot.name, ""),
+                before.get(snapshot.name, _Before()),
                 at,
-                *before.get(snapshot.name, ((), None)),
             )
             for snapshot, intervals in batches.items()
         }
@@ -245,25 +245,37 @@ class DueReader:
         """When each model's table was last written that the environment shows."""
         assert self._deployable is not None
         index = self._deployable
-        found = {
+        milliseconds = {
             snapshot.name: snapshot.last_altered_ts
             if index.is_representative(snapshot)
             else snapshot.dev_last_altered_ts
             for snapshot in self._snapshots.values()
             if snapshot.is_model
         }
-        return {name: altered for name, altered in found.items() if altered}
+        return {name: altered for name, altered in milliseconds.items() if altered}
 
     def _next_cron(self, at: datetime) -> dict[str, datetime]:
-        known: dict[tuple[str, str], datetime] = {}
-        found = {}
+        by_cron: dict[tuple[str, str], datetime] = {}
+        by_name = {}
         for snapshot in self._snapshots.values():
             if snapshot.evaluatable and not (snapshot.is_seed and snapshot.intervals):
                 cron = (snapshot.node.cron, str(snapshot.node.cron_tz))
-                if cron not in known:
-                    known[cron] = snapshot.node.cron_next(at)
-                found[snapshot.name] = known[cron]
-        return found
+                if cron not in by_cron:
+                    by_cron[cron] = snapshot.node.cron_next(at)
+                by_name[snapshot.name] = by_cron[cron]
+        return by_name
+
+
+class _Before(NamedTuple):
+    """What SQLMesh had recorded of a model before an automatic restatement that is due.
+
+    Attributes:
+        intervals: The intervals that it had then.
+        restated_at: When the restatement became due; ``None`` where none is.
+    """
+
+    intervals: Sequence[Range] = ()
+    restated_at: datetime | None = None
 
 
 def _due(
@@ -271,15 +283,14 @@ def _due(
     intervals: list[Range],
     recorded: list[Range],
     unready: str,
+    before: _Before,
     at: datetime,
-    before: Sequence[Range],
-    restated: datetime | None,
 ) -> Due:
     only_lookback = bool(intervals) and all(
-        first_outside(each, recorded) is None for each in intervals
+        first_outside(interval, recorded) is None for interval in intervals
     )
     waits = not intervals or only_lookback
-    since = due_since(snapshot, intervals, recorded, before, restated)
+    since = due_since(snapshot, intervals, recorded, before.intervals, before.restated_at)
     return Due(
         intervals=tuple((moment(start), moment(end)) for start, end in joined(intervals)),
         since=since if since is not None and since <= at else None,

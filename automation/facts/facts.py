@@ -57,8 +57,8 @@ class Hashes:
     """What tells one version of a model or standalone audit from another, as SQLMesh has it.
 
     Attributes:
-        data: Its hash of what determines the data.
-        metadata: Its hash of all else, such as crons and audits.
+        data: SQLMesh's hash of what determines the data.
+        metadata: SQLMesh's hash of all else, such as crons and audits.
     """
 
     data: str
@@ -74,11 +74,11 @@ class DueState:
         plan_id: The plan that the environment is at.
         planned_at: When that plan was applied; ``None`` while it is being applied.
         models: ``fqn`` of everything that the environment holds.
-        due: Of every model whose cron has elapsed, by ``fqn``.
+        due: What SQLMesh would do with each model whose cron has elapsed, by ``fqn``.
         next_cron: When each model's cron elapses next, by ``fqn``.
-        altered: When SQLMesh last wrote each model's table, in its milliseconds, by ``fqn``; of
-            those that it has written.
-        hashes: Of every model and standalone audit, external tables apart, by ``fqn``.
+        altered: When SQLMesh last wrote each model's table, in milliseconds since 1970, by
+            ``fqn``. Models that it has not written are left out.
+        hashes: The hashes of every model and standalone audit but external tables, by ``fqn``.
     """
 
     at: datetime
@@ -98,7 +98,8 @@ class Attempt:
     Attributes:
         run_id: The Dagster run.
         at: The moment for which the run was done, aware.
-        started: When it started by the clock on the wall, aware; the same but for simulated runs.
+        started: When the run started by the clock on the wall, aware. It differs from ``at`` for
+            simulated runs alone.
         ended: When it ended, aware; for a simulated run the moment for which it was done.
         why: What became of the model, such as ``failed``.
         tried: Whether SQLMesh tried to evaluate the model; not so where a process died before or
@@ -126,7 +127,7 @@ class Facts:
         attempts: The last runs that failed to evaluate a model, newest first, by ``fqn``; as far
             back as :func:`counts` says.
         unautomated: ``fqn`` of the models whose assets have no automation condition.
-        requested_at: When a model was last requested, by ``fqn``; of those with a least gap.
+        requested_at: When each model with a least gap was last requested, by ``fqn``.
         evaluated_at: When a model was last evaluated, by ``fqn``; of those with a schedule and
             only a partial interval due.
     """

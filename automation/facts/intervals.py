@@ -11,13 +11,13 @@ Range = tuple[int, int]
 
 def joined(intervals: Sequence[Range]) -> list[Range]:
     """The same as contiguous ranges."""
-    found: list[Range] = []
+    ranges: list[Range] = []
     for start, end in sorted(intervals):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
         else:
-            found.append((start, end))
-    return found
+            ranges.append((start, end))
+    return ranges
 
 
 def first_outside(interval: Range, recorded: Sequence[Range]) -> int | None:
@@ -44,14 +44,16 @@ def due_since(
     Args:
         snapshot: SQLMesh's snapshot of the model.
         intervals: What SQLMesh would evaluate.
-        recorded: What it has recorded.
-        before: The same before a restatement that is due.
-        restated_at: When that became due.
+        recorded: The intervals that SQLMesh has recorded.
+        before: The intervals that it had recorded before a restatement that is due.
+        restated_at: When that restatement became due.
 
     Returns:
         The moment; ``None`` where the interval has not ended yet.
     """
-    missing = [first for each in intervals if (first := first_outside(each, recorded)) is not None]
+    missing = [
+        first for interval in intervals if (first := first_outside(interval, recorded)) is not None
+    ]
     if not missing:
         return None
     first = min(missing)

@@ -26,7 +26,7 @@ class PastRun:
     Attributes:
         at: The moment for which the run was done, aware.
         outcome: What became of the model, where the run's ledger tells.
-        text: The same in words, whatever is known.
+        text: The outcome in words, or what else is known of the run.
     """
 
     run_id: str
@@ -52,7 +52,7 @@ def past_runs(
         planned = instance.fetch_planned_materializations(index.keys[model], limit)
         run_ids = [record.run_id for record in planned.records]
     records = records_of(instance, set(run_ids))
-    found = []
+    runs = []
     for run_id in dict.fromkeys(run_ids):
         if record := records.get(run_id):
             outcome = read_history(instance, run_id, index.scope).outcomes.get(model)
@@ -60,5 +60,5 @@ def past_runs(
             text = _ENDED.get(status, "in progress")
             if outcome:
                 text = outcome.summary().removeprefix(f"{outcome.name} ")
-            found.append(PastRun(run_id, moment_of(record), outcome, text))
-    return found
+            runs.append(PastRun(run_id, moment_of(record), outcome, text))
+    return runs

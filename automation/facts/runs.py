@@ -72,24 +72,24 @@ class RunReader:
             nodes: The models to look at; those that are due.
             planned_at: When the environment was planned; what was before does not count.
         """
-        known = {node.fqn: node for node in nodes}
-        last = self._last_runs(instance, list(known))
+        node_of = {node.fqn: node for node in nodes}
+        last = self._last_runs(instance, list(node_of))
         runs = records_of(instance, set(last.values()))
-        found: dict[str, list[Attempt]] = {}
+        rows: dict[str, list[Attempt]] = {}
         for fqn, run_id in last.items():
             if (record := runs.get(run_id)) and (attempt := self._attempt(instance, fqn, record)):
-                found[fqn] = [attempt]
+                rows[fqn] = [attempt]
         # Those that may have failed before: the rest of the row.
         open_rows = {
-            fqn: known[fqn]
-            for fqn, (attempt,) in found.items()
-            if counts(known[fqn], planned_at, attempt, attempt)
+            fqn: node_of[fqn]
+            for fqn, (attempt,) in rows.items()
+            if counts(node_of[fqn], planned_at, attempt, attempt)
         }
         for record in self._unsuccessful(instance):
             if not open_rows:
                 break
             for fqn in self._covered(instance, record.dagster_run) & open_rows.keys():
-                row, started = found[fqn], _started(record)
+                row, started = rows[fqn], _started(record)
                 if started >= row[-1].started:
                     continue
                 earlier = self._attempt(instance, fqn, record)
@@ -100,7 +100,7 @@ class RunReader:
                 row.append(earlier)
                 if sum(each.tried for each in row) >= node.policy.retry.max_attempts:
                     del open_rows[fqn]
-        return found
+        return rows
 
     def requested_at(
         self, instance: dg.DagsterInstance, models: Sequence[str]
@@ -111,7 +111,7 @@ class RunReader:
             for fqn, record in self._assets(instance, models).items()
             if record.asset_entry.last_run_id
         }
-        last |= {fqn: each.run_id for fqn, each in self._checks(instance, models).items()}
+        last |= {fqn: execution.run_id for fqn, execution in self._checks(instance, models).items()}
         runs = records_of(instance, set(last.values()))
         return {fqn: moment_of(runs[run_id]) for fqn, run_id in last.items() if run_id in runs}
 
@@ -122,16 +122,16 @@ class RunReader:
 
         Of one that was reported without a run, when it was reported.
         """
-        made = {
+        materializations = {
             fqn: record.asset_entry.last_materialization
             for fqn, record in self._assets(instance, models).items()
         }
-        ids = {each.run_id for each in made.values() if each and each.run_id}
+        ids = {event.run_id for event in materializations.values() if event and event.run_id}
         runs = records_of(instance, ids)
         return {
-            fqn: moment_of(runs[each.run_id]) if each.run_id in runs else _written(each)
-            for fqn, each in made.items()
-            if each is not None
+            fqn: moment_of(runs[event.run_id]) if event.run_id in runs else _written(event)
+            for fqn, event in materializations.items()
+            if event is not None
         }
 
     def _assets(
@@ -148,22 +148,26 @@ class RunReader:
         checks = {self.index.checks[fqn][0]: fqn for fqn in models if self.index.checks.get(fqn)}
         if not checks:
             return {}
-        found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
-        return {checks[key]: execution for key, execution in found.items()}
+        executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+            list(checks)
+        )
+        return {checks[key]: execution for key, execution in executions.items()}
 
     def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
         """The last run that was to evaluate each model, where it did not."""
-        found: dict[str, str] = {}
+        run_ids: dict[str, str] = {}
         for fqn, record in self._assets(instance, models).items():
             entry = record.asset_entry
-            made = entry.last_materialization
+            materialization = entry.last_materialization
             # A materialization in that run or, reported without one, after it.
-            if entry.last_run_id and (made is None or made.run_id != entry.last_run_id):
-                found[fqn] = entry.last_run_id
+            if entry.last_run_id and (
+                materialization is None or materialization.run_id != entry.last_run_id
+            ):
+                run_ids[fqn] = entry.last_run_id
         for fqn, execution in self._checks(instance, models).items():
             if execution.status is AssetCheckExecutionRecordStatus.PLANNED:
-                found[fqn] = execution.run_id
-        return found
+                run_ids[fqn] = execution.run_id
+        return run_ids
 
     def _attempt(
         self, instance: dg.DagsterInstance, model: str, record: dg.RunRecord

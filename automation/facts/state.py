@@ -25,10 +25,10 @@ def written_state(context: Context, environment: Environment) -> tuple[Any, ...]
     """
     state = uncached(context)
     table = state.interval_state.intervals_table
-    found = state.engine_adapter.fetchone(
+    versions = state.engine_adapter.fetchone(
         exp.select("COUNT(*)", "MAX(created_ts)", "MAX(last_altered_ts)").from_(table)
     )
-    return (environment.plan_id, environment.finalized_ts, *found)
+    return (environment.plan_id, environment.finalized_ts, *versions)
 
 
 def uncached(context: Context) -> Any:
@@ -67,8 +67,8 @@ def restated_at(snapshot: Snapshot) -> datetime:
     if snapshot.next_auto_restatement_ts:
         return moment(snapshot.next_auto_restatement_ts)
     ticks = snapshot.model.auto_restatement_croniter(snapshot.created_ts)
-    found: datetime = ticks.get_next(estimate=False)
-    return found
+    moment_due: datetime = ticks.get_next(estimate=False)
+    return moment_due
 
 
 def intervals_since(context: Context, altered: int) -> list[Any]:
@@ -77,11 +77,11 @@ def intervals_since(context: Context, altered: int) -> list[Any]:
     Without those that a restatement has taken away, and those that have been compacted.
     """
     state = uncached(context)
-    found: list[Any] = state.engine_adapter.fetchall(
+    rows: list[Any] = state.engine_adapter.fetchall(
         exp.select("name", "version", "start_ts", "end_ts", "last_altered_ts")
         .from_(state.interval_state.intervals_table)
         .where(exp.column("last_altered_ts") > altered)
         .where("NOT is_removed AND NOT is_pending_restatement AND NOT is_compacted")
         .order_by("created_ts")
     )
-    return found
+    return rows

@@ -154,7 +154,7 @@ def sqlmesh_due(
     Compose it with other conditions as any, for example ``default & in_office_hours``.
 
     Args:
-        planner: Makes the decisions that the tree looks up.
+        planner: The planner whose decisions the tree looks up.
         model: The model or standalone audit.
         policy: How it is automated.
     """

@@ -110,43 +110,19 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
     Returns:
         The decisions by ``fqn``, in the order of the nodes.
     """
-    state, zone = facts.state, ZoneInfo(limits.zone)
     decisions: dict[str, Decision] = {}
     blocked: dict[str, str] = {}
     below = _upstream_of_runs(nodes, facts.in_progress)
     full = _full(facts.in_progress, limits)
     requested = 0
     for node in nodes:
-        ignores = not node.policy.waits_for_upstream
+        run_id = facts.in_progress.get(node.fqn)
         upstream = next((blocked[parent] for parent in node.parents if parent in blocked), "")
-        run_id, next_cron = facts.in_progress.get(node.fqn), state.next_cron.get(node.fqn)
-        decision = Decision(
-            model=node.fqn,
-            name=node.name,
-            due=state.due.get(node.fqn),
-            next_cron=next_cron.astimezone(zone) if next_cron else None,
-            is_audit=node.is_audit,
-            is_planned=node.fqn in state.models,
-            in_progress=f"run {run_id} is evaluating it" if run_id else below.get(node.fqn, ""),
-            upstream="" if ignores else upstream,
-        )
-        if decision.is_due:
-            waits = retry(node, facts, zone)
-            decision = replace(
-                decision,
-                retry=waits.reason,
-                retry_at=waits.at,
-                schedule=_schedule(node, facts, waits.resumed, zone),
-            )
-            if decision.requested:
-                requested += 1
-                if limits.models and requested > limits.models:
-                    full_run = f"this tick's run has its {limits.models} models"
-                    decision = replace(
-                        decision, limits=f"{full_run} ({limits.prefix}MAX_MODELS_PER_RUN)"
-                    )
-                elif full:
-                    decision = replace(decision, limits=full)
+        in_progress = f"run {run_id} is evaluating it" if run_id else below.get(node.fqn, "")
+        decision = _decision(node, facts, limits, in_progress=in_progress, upstream=upstream)
+        if decision.requested:
+            requested += 1
+            decision = replace(decision, limits=_over(requested, limits) or full)
         decisions[node.fqn] = decision
         if run_id:
             blocked[node.fqn] = f"upstream {node.name} is being evaluated by run {run_id}"
@@ -159,22 +135,57 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
     return decisions
 
 
+def _decision(
+    node: Node, facts: Facts, limits: Limits, *, in_progress: str, upstream: str
+) -> Decision:
+    """The decision about one model, before the limits of the tick as a whole."""
+    state, zone = facts.state, ZoneInfo(limits.zone)
+    next_cron = state.next_cron.get(node.fqn)
+    decision = Decision(
+        model=node.fqn,
+        name=node.name,
+        due=state.due.get(node.fqn),
+        next_cron=next_cron.astimezone(zone) if next_cron else None,
+        is_audit=node.is_audit,
+        is_planned=node.fqn in state.models,
+        in_progress=in_progress,
+        upstream=upstream if node.policy.waits_for_upstream else "",
+    )
+    if not decision.is_due:
+        return decision
+    waits = retry(node, facts, zone)
+    return replace(
+        decision,
+        retry=waits.reason,
+        retry_at=waits.at,
+        schedule=_schedule(node, facts, waits.resumed, zone),
+    )
+
+
+def _over(requested: int, limits: Limits) -> str:
+    """Why a model is one too many for this tick's run; empty where it is not."""
+    if not limits.models or requested <= limits.models:
+        return ""
+    full_run = f"this tick's run has its {limits.models} models"
+    return f"{full_run} ({limits.prefix}MAX_MODELS_PER_RUN)"
+
+
 def _upstream_of_runs(nodes: Sequence[Node], in_progress: Mapping[str, str]) -> dict[str, str]:
     """What is upstream of models that a run evaluates: it would change under them."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     if not in_progress:
-        return found
+        return reasons
     for node in reversed(nodes):
         run_id = in_progress.get(node.fqn)
         why = (
             f"run {run_id} is evaluating {node.name}, which reads it"
             if run_id
-            else found.get(node.fqn)
+            else reasons.get(node.fqn)
         )
         if why:
             for parent in node.parents:
-                found.setdefault(parent, why)
-    return found
+                reasons.setdefault(parent, why)
+    return reasons
 
 
 def _full(in_progress: Mapping[str, str], limits: Limits) -> str:
@@ -193,7 +204,7 @@ def _schedule(node: Node, facts: Facts, resumed: datetime | None, zone: ZoneInfo
     Args:
         node: The model, which is due.
         facts: What is known.
-        resumed: When it starts anew after its last attempt failed, where it has.
+        resumed: The cron tick at which its attempts start anew; ``None`` where none failed.
         zone: Zone of the times.
     """
     policy, at = node.policy, facts.state.at

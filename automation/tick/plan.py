@@ -21,7 +21,7 @@ class TickPlan:
         environment: The SQLMesh environment.
         zone: IANA zone of times in messages.
         state: What SQLMesh holds due.
-        decisions: For every model and standalone audit, by ``fqn``.
+        decisions: The decision about every model and standalone audit, by ``fqn``.
         attempts: The last runs that failed to evaluate a due model, newest first, by ``fqn``.
         parents: ``fqn`` of what each of them reads.
         keys: Asset key of every model, by ``fqn``.
@@ -48,7 +48,9 @@ class TickPlan:
     @cached_property
     def shown(self) -> int:
         """A digest of all that the conditions show; the same where nothing would change there."""
-        return hash(tuple((each.model, each.reason) for each in self.decisions.values()))
+        return hash(
+            tuple((decision.model, decision.reason) for decision in self.decisions.values())
+        )
 
     @property
     def counted(self) -> str:

@@ -39,9 +39,9 @@ class Planner:
 
     Args:
         settings: The SQLMesh environment.
-        manifest: Its models.
-        index: Their assets and checks.
-        policies: How each is automated, by ``fqn``.
+        manifest: The environment's models.
+        index: The models' assets and checks.
+        policies: How each model is automated, by ``fqn``.
 
     Attributes:
         composed: Whether some asset's condition is not ours alone, so that it may change its mind
@@ -83,7 +83,7 @@ class Planner:
         """Reads the facts and decides.
 
         Raises:
-            AutomationError: As :meth:`.DueReader.read`.
+            AutomationError: SQLMesh's state cannot be read, as :meth:`.DueReader.read` says.
         """
         state = self._due_reader().read(at)
         # Runs after SQLMesh's state: a run that ends in between has recorded its intervals.
@@ -154,9 +154,9 @@ class Planner:
 
     def priority_tag(self, plan: TickPlan) -> dict[str, str]:
         """Dagster's priority of a plan's run: that of its most urgent model."""
-        given = [self._priorities.get(each.model) for each in plan.requested]
-        found = [priority for priority in given if priority is not None]
-        return {PRIORITY_TAG: str(max(found))} if found else {}
+        settings_of = [self._priorities.get(decision.model) for decision in plan.requested]
+        priorities = [priority for priority in settings_of if priority is not None]
+        return {PRIORITY_TAG: str(max(priorities))} if priorities else {}
 
     def attach(self, view: AssetGraphView, plan: TickPlan) -> None:
         """Makes a plan the one that conditions of this evaluation look up."""

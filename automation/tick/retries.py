@@ -15,8 +15,8 @@ class Retry:
     """What a model's failures mean for it.
 
     Attributes:
-        reason: Why they hold it; empty where they do not.
-        at: When they no longer do, where they do.
+        reason: Why its failures hold the model; empty where they do not.
+        at: When they no longer hold it; ``None`` where they do not.
         resumed: The cron tick that it waits for or has waited for after its last attempt.
     """
 
@@ -39,12 +39,12 @@ def retry(node: Node, facts: Facts, zone: ZoneInfo) -> Retry:
         facts: What is known.
         zone: Zone of the times.
     """
-    given, state, policy = facts.attempts.get(node.fqn, ()), facts.state, node.policy.retry
-    row = [each for each in given if counts(node, state.planned_at, given[0], each)]
+    attempts, state, policy = facts.attempts.get(node.fqn, ()), facts.state, node.policy.retry
+    row = [attempt for attempt in attempts if counts(node, state.planned_at, attempts[0], attempt)]
     if not row:
         return Retry()
     last, following = row[0], next_cron(node, row[0])
-    failed = [each for each in row if each.tried]
+    failed = [attempt for attempt in row if attempt.tried]
     spent = len(failed) >= policy.max_attempts or not last.retried
     if state.at >= following:
         return Retry(resumed=following if spent else None)
@@ -59,7 +59,7 @@ def retry(node: Node, facts: Facts, zone: ZoneInfo) -> Retry:
             f"tried again {when} its next cron tick, {spoken(local)}",
             at=local,
         )
-    untried = next((n for n, each in enumerate(row) if each.tried), len(row))
+    untried = next((n for n, attempt in enumerate(row) if attempt.tried), len(row))
     again, what = last.ended + _pause(untried), "tried again"
     if failed:
         delay = min(policy.delay_seconds * 2 ** min(len(failed) - 1, 30), policy.max_delay_seconds)

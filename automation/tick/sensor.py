@@ -46,7 +46,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
 
     Args:
         settings: The SQLMesh environment.
-        planner: Makes each tick's plan.
+        planner: The planner that makes each tick's plan.
         gateway: The gateway's name.
     """
 
@@ -136,8 +136,8 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
 
         The cursor tells whether Dagster has taken the evaluation in which it was shown.
         """
-        known = (context.cursor, plan.shown)
-        return not plan.requested and not self._planner.composed and self._shown == known
+        evaluated = (context.cursor, plan.shown)
+        return not plan.requested and not self._planner.composed and self._shown == evaluated
 
     def _evaluate_conditions(
         self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]

@@ -34,12 +34,12 @@ def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
     """
     plan = "plan it, or " if manifest.plan_id is None else ""
     cure = f"{plan}reload the code location"
-    found = {}
+    differences = {}
     models = [model for model in manifest.models if not model.is_external]
     for model in models:
         held = state.hashes.get(model.fqn)
         if held is None:
-            found[model.fqn] = f"{model.name} is not in the SQLMesh environment: {cure}"
+            differences[model.fqn] = f"{model.name} is not in the SQLMesh environment: {cure}"
             continue
         # The hash of a SQL model's metadata has its query in it, too.
         changed = ""
@@ -48,17 +48,17 @@ def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
         elif model.metadata_hash != held.metadata:
             changed = "its metadata"
         if changed:
-            found[model.fqn] = (
+            differences[model.fqn] = (
                 f"{model.name} differs from what the SQLMesh environment holds in {changed}: {cure}"
             )
     audits = {audit.fqn: audit.name for audit in manifest.standalone_audits}
     for fqn in audits.keys() - state.hashes.keys():
-        found[fqn] = f"{audits[fqn]} is not in the SQLMesh environment: {cure}"
+        differences[fqn] = f"{audits[fqn]} is not in the SQLMesh environment: {cure}"
     # What is gone from the project and still read looks like an external table there.
     for fqn in sorted(state.hashes.keys() - {model.fqn for model in models} - audits.keys()):
         name = fqn.replace('"', "")
-        found[fqn] = f"{name} is in the SQLMesh environment and has no asset: {cure}"
-    return found
+        differences[fqn] = f"{name} is in the SQLMesh environment and has no asset: {cure}"
+    return differences
 
 
 class DriftReport:
@@ -80,7 +80,7 @@ class DriftReport:
         none of them has found different gets none.
 
         Args:
-            instance: Where checks are recorded.
+            instance: The instance that records checks.
             state: What the environment holds; nothing is reported while a plan is being applied.
 
         Yields:
@@ -88,23 +88,23 @@ class DriftReport:
         """
         if state.planned_at is None or state.plan_id == self._reported:
             return
-        found = drift(self._manifest, state)
-        self._evaluate(instance, found)
+        differences = drift(self._manifest, state)
+        self._evaluate(instance, differences)
         self._reported = state.plan_id
-        lines = list(found.values())
+        lines = list(differences.values())
         yield from lines[:_MOST_LINES]
         if len(lines) > _MOST_LINES:
             yield f"{len(lines) - _MOST_LINES} more differ from the SQLMesh environment"
 
-    def _evaluate(self, instance: dg.DagsterInstance, found: Mapping[str, str]) -> None:
+    def _evaluate(self, instance: dg.DagsterInstance, differences: Mapping[str, str]) -> None:
         fqns = {key: fqn for fqn, key in _keys(self._manifest, self._index).items()}
         latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(fqns))
         for key, fqn in fqns.items():
-            differs = found.get(fqn)
+            differs = differences.get(fqn)
             record = _evaluated(instance, latest.get(key))
-            said = record.evaluation if record is not None else None
-            known = None if said is None or said.passed else said.description
-            if differs != known:
+            evaluation = record.evaluation if record is not None else None
+            shown = None if evaluation is None or evaluation.passed else evaluation.description
+            if differs != shown:
                 instance.report_runless_asset_event(
                     dg.AssetCheckEvaluation(
                         asset_key=key.asset_key,
@@ -153,9 +153,9 @@ def drift_checks(
 
         # In a run that evaluates models as well, the execution may not have ended yet.
         wait = Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
-        found = drift(manifest, DueReader(settings, wait).read(datetime.now(UTC)))
+        differences = drift(manifest, DueReader(settings, wait).read(datetime.now(UTC)))
         for key in sorted(context.selected_asset_check_keys):
-            differs = found.get(fqns[key])
+            differs = differences.get(fqns[key])
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,

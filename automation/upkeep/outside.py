@@ -66,10 +66,10 @@ class OutsideEvaluations:
         Call it once what runs that died left behind is reported.
 
         Args:
-            instance: Where it is recorded.
+            instance: The instance that records materializations.
             state: What SQLMesh's state holds; read before this.
-            recorded: What it holds of a model.
-            since: What it holds since a moment.
+            recorded: Returns the intervals that SQLMesh's state holds of a model.
+            since: Returns the intervals that it has recorded since a moment.
 
         Yields:
             A line for each model, up to some, and how many are left for the next call.
@@ -84,8 +84,8 @@ class OutsideEvaluations:
         # A run that is in progress reports what it evaluates, its unselected upstream too.
         busy = self._upstream(self._runs.in_progress(instance))
         changed = [fqn for fqn in changed if fqn not in busy]
-        known = self._known_until(instance, changed)
-        news = {fqn: known[fqn] for fqn in changed if state.altered[fqn] > known[fqn]}
+        reported = self._known_until(instance, changed)
+        news = {fqn: reported[fqn] for fqn in changed if state.altered[fqn] > reported[fqn]}
         self._settled |= {fqn: state.altered[fqn] for fqn in changed if fqn not in news}
         if news:
             yield from self._report(instance, state, news, recorded, since)
@@ -109,12 +109,12 @@ class OutsideEvaluations:
             held = recorded(fqn)
             # Somebody else may have reported it meanwhile, as another tick may.
             if held is not None and self._told(instance, fqn) < altered:
-                snapshot, every = held
+                snapshot, all_intervals = held
                 outcome = Outcome(
                     model=fqn,
                     name=self._models[fqn].name,
                     status=OutcomeStatus.EXECUTED,
-                    intervals=contiguous(intervals.get(fqn) or every),
+                    intervals=contiguous(intervals.get(fqn) or all_intervals),
                     snapshot=snapshot,
                     plan=state.plan_id,
                     evaluated_at=moment(altered),
@@ -128,44 +128,46 @@ class OutsideEvaluations:
 
     def _upstream(self, in_progress: Collection[str]) -> set[str]:
         """Models and all that is upstream of them."""
-        found: set[str] = set()
+        upstream: set[str] = set()
         queue = list(in_progress)
         while queue:
             fqn = queue.pop()
-            if fqn not in found:
-                found.add(fqn)
+            if fqn not in upstream:
+                upstream.add(fqn)
                 queue.extend(self._models[fqn].parents if fqn in self._models else ())
-        return found
+        return upstream
 
     def _known_until(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, int]:
         """Until when Dagster knows of each model's evaluations, in SQLMesh's milliseconds."""
         by_key = {self._index.keys[fqn]: fqn for fqn in models}
-        known = dict.fromkeys(models, 0)
+        reported = dict.fromkeys(models, 0)
         for record in instance.get_asset_records(list(by_key)):
-            fqn, made = by_key[record.asset_entry.asset_key], record.asset_entry
-            if made.last_materialization_record is not None:
-                told = _told_until(made.last_materialization_record.event_log_entry)
-                known[fqn] = self._told(instance, fqn) if told is None else told
+            fqn, entry = by_key[record.asset_entry.asset_key], record.asset_entry
+            if entry.last_materialization_record is not None:
+                reported_until = _told_until(entry.last_materialization_record.event_log_entry)
+                reported[fqn] = (
+                    self._told(instance, fqn) if reported_until is None else reported_until
+                )
         # Batches that were finished before one failed are that run's own.
         own = self._recovery.evaluated
-        return {fqn: max(until, _own(own.get(fqn))) for fqn, until in known.items()}
+        return {fqn: max(until, _own(own.get(fqn))) for fqn, until in reported.items()}
 
     def _told(self, instance: dg.DagsterInstance, fqn: str) -> int:
         """The same of one model, from its materializations."""
         records = instance.fetch_materializations(self._index.keys[fqn], limit=_LOOK_BACK).records
-        found = (_told_until(record.event_log_entry) for record in records)
-        return next((until for until in found if until is not None), 0)
+        moments = (_told_until(record.event_log_entry) for record in records)
+        return next((until for until in moments if until is not None), 0)
 
 
 def _told_until(entry: dg.EventLogEntry) -> int | None:
     """Until when a materialization tells of evaluations; ``None`` if it tells of none."""
-    made = entry.asset_materialization
-    metadata = made.metadata if made is not None else {}
+    materialization = entry.asset_materialization
+    metadata = materialization.metadata if materialization is not None else {}
     outcome = metadata.get("sqlmesh/outcome")
     if outcome is not None and outcome.value == OutcomeStatus.UP_TO_DATE.value:
         return None
-    said = metadata.get(EVALUATED_AT)
-    value: Any = said.value if said is not None else entry.timestamp
+    evaluated_at = metadata.get(EVALUATED_AT)
+    value: Any = evaluated_at.value if evaluated_at is not None else entry.timestamp
     return _milliseconds(value)
 
 

@@ -54,8 +54,8 @@ class Recovery:
         index: Which asset stands for which model.
 
     Attributes:
-        evaluated: Until when runs that did not succeed have evaluated models without reporting
-            it, by ``fqn``: batches that were done before one failed.
+        evaluated: The time until which runs that did not succeed have evaluated models without
+            reporting it, by ``fqn``: batches that were done before one failed.
     """
 
     def __init__(self, index: AssetIndex) -> None:
@@ -67,8 +67,8 @@ class Recovery:
         """Reports it, as runless materializations.
 
         Args:
-            instance: Where the runs are recorded.
-            recorded: What SQLMesh's state holds now.
+            instance: The instance that records the runs.
+            recorded: Returns what SQLMesh's state holds of a model now.
 
         Yields:
             A line for each.
@@ -89,36 +89,36 @@ class Recovery:
         run_id = record.dagster_run.run_id
         history = read_history(instance, run_id, self._index.scope)
         self._note(history, record)
-        found = {
+        outcomes = {
             self._index.keys[outcome.model]: outcome
             for outcome in _evaluated(history, recorded)
             if outcome.model in self._index.keys
         }
-        if not found:
+        if not outcomes:
             return
         began = record.start_time or record.create_timestamp.timestamp()
-        for asset in instance.get_asset_records(list(found)):
-            made = asset.asset_entry.last_materialization
+        for asset in instance.get_asset_records(list(outcomes)):
+            materialization = asset.asset_entry.last_materialization
             # Anything newer is this run's own, or of a run that has built on it.
-            if made is not None and made.timestamp >= began:
-                found.pop(asset.asset_entry.asset_key)
-        for key, outcome in found.items():
+            if materialization is not None and materialization.timestamp >= began:
+                outcomes.pop(asset.asset_entry.asset_key)
+        for key, outcome in outcomes.items():
             if not _reported(instance, key, began):
                 report_runless(instance, key, outcome, run_id)
                 yield f"{outcome.name} was evaluated by run {run_id}, whose step could not say so"
 
     def _note(self, history: History, record: dg.RunRecord) -> None:
         """Takes from a run's ledger what it has evaluated of models that then failed."""
-        known = {
+        evaluated = {
             model: outcome.evaluated_at
             for model, outcome in history.outcomes.items()
             if outcome.status is not OutcomeStatus.EXECUTED and outcome.evaluated_at is not None
         }
         ended = datetime.fromtimestamp(record.end_time, tz=UTC) if record.end_time else None
-        for model in {model for each in history.rounds for model in each.planned}:
+        for model in {model for round_ in history.rounds for model in round_.planned}:
             if ended is not None and model not in history.outcomes:
-                known[model] = ended
-        for model, until in known.items():
+                evaluated[model] = ended
+        for model, until in evaluated.items():
             self.evaluated[model] = max(until, self.evaluated.get(model, until))
 
 
@@ -139,18 +139,18 @@ def _reported(instance: dg.DagsterInstance, key: dg.AssetKey, began: float) -> b
 def _evaluated(history: History, recorded: Recorded) -> Iterator[Outcome]:
     """What SQLMesh evaluated in a run that has ended."""
     outcomes = history.outcomes
-    yield from (each for each in outcomes.values() if each.status is OutcomeStatus.EXECUTED)
+    yield from (batch for batch in outcomes.values() if batch.status is OutcomeStatus.EXECUTED)
     planned: Mapping[str, Sequence[Interval]] = {}
     for current in history.rounds:
         planned = {**planned, **current.planned}
     for model, batches in planned.items():
-        if model in outcomes or (known := recorded(model)) is None:
+        if model in outcomes or (record := recorded(model)) is None:
             continue
-        snapshot, intervals = known
+        snapshot, intervals = record
         done = [
-            each
-            for each in batches
-            if any(start <= each[0] and each[1] <= end for start, end in intervals)
+            batch
+            for batch in batches
+            if any(start <= batch[0] and batch[1] <= end for start, end in intervals)
         ]
         if done:
             yield Outcome(
