@@ -10,13 +10,12 @@ import json
 import os
 import time
 import zoneinfo
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
-from packaging.requirements import Requirement
 
 from ...assets.dagster_internals import default_sensor_grpc_timeout
 from ...assets.project.manifest import manifest_path
@@ -33,16 +32,7 @@ from .deployment import deployment_findings
 from .findings import Finding
 from .mappings import misleading
 from .ticking import dagster_instance
-
-_DISTRIBUTION = "dagster-sqlmesh-automation"
-
-_KNOWN_BAD = (
-    (
-        (Requirement("sqlmesh<0.236.4"), Requirement("duckdb>=2")),
-        "Install sqlmesh>=0.236.4 or duckdb<2: older SQLMesh admits DuckDB 2 and fails with it.",
-    ),
-)
-"""Lists packages that pip admits together and that do not work together, with the cure."""
+from .versions import installed_versions, version_findings
 
 
 @dataclass(frozen=True)
@@ -70,7 +60,7 @@ def examine(settings: AutomationSettings, arguments: Collection[str] = ()) -> It
         arguments: Names of the settings that come from arguments.
     """
     yield _settings(settings, arguments)
-    yield from version_findings(_installed())
+    yield from version_findings(installed_versions())
     try:
         started = time.perf_counter()
         import_sqlmesh()
@@ -91,45 +81,6 @@ def examine(settings: AutomationSettings, arguments: Collection[str] = ()) -> It
         yield Finding(str(error), "Try again once it can be reached.", exit_code=3)
     except AutomationError as error:
         yield Finding(str(error), exit_code=2)
-
-
-def version_findings(installed: Mapping[str, str]) -> Iterator[Finding]:
-    """Checks the installed packages.
-
-    Args:
-        installed: Versions by name, of what this package requires and of DuckDB.
-    """
-    versions = ", ".join(f"{name} {installed.get(name)}" for name in ("dagster", "sqlmesh"))
-    yield Finding(f"versions: {versions}")
-    for text in importlib.metadata.requires(_DISTRIBUTION) or ():
-        required = Requirement(text)
-        if required.name in installed and not _admits(required, installed):
-            yield Finding(
-                f"{required.name} {installed[required.name]} is not supported",
-                f"Install {required.name}{required.specifier}.",
-                exit_code=2,
-            )
-    for requirements, cure in _KNOWN_BAD:
-        if all(_admits(requirement, installed) for requirement in requirements):
-            both = " and ".join(f"{r.name} {installed[r.name]}" for r in requirements)
-            yield Finding(f"{both} do not work together", cure, exit_code=2)
-
-
-def _installed() -> dict[str, str]:
-    """Returns the versions of what this package requires and of DuckDB, by name."""
-    required = [Requirement(text) for text in importlib.metadata.requires(_DISTRIBUTION) or ()]
-    names = {requirement.name for requirement in required if requirement.marker is None}
-    return {
-        name: importlib.metadata.version(name)
-        for name in sorted({*names, "duckdb"})
-        if any(importlib.metadata.distributions(name=name))
-    }
-
-
-def _admits(required: Requirement, installed: Mapping[str, str]) -> bool:
-    """Returns whether an installed version satisfies a requirement; false if none is there."""
-    version = installed.get(required.name)
-    return version is not None and required.specifier.contains(version, prereleases=True)
 
 
 def _settings(settings: AutomationSettings, arguments: Collection[str]) -> Finding:

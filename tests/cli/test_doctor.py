@@ -29,6 +29,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
+from packaging.version import Version
 from support.postgres import Database
 from support.schema import invoke
 
@@ -36,10 +37,14 @@ from dagster_sqlmesh_automation.automation.cli.deployment import deployment_find
 from dagster_sqlmesh_automation.automation.cli.doctor import (
     Examined,
     lease,
-    version_findings,
     zones,
 )
 from dagster_sqlmesh_automation.automation.cli.findings import Finding, ago
+from dagster_sqlmesh_automation.automation.cli.versions import (
+    NEWEST_TESTED,
+    installed_versions,
+    version_findings,
+)
 from dagster_sqlmesh_automation.automation.definitions import Location
 from dagster_sqlmesh_automation.config.settings import PREFIX, AutomationSettings
 
@@ -328,23 +333,22 @@ def test_sqlite_is_advised_against_and_postgresql_is_not(
 
 # Versions
 
-GOOD = {"dagster": "1.13.27", "sqlmesh": "0.236.4", "duckdb": "2.0.0"}
+GOOD = {"dagster": "1.13.27", "sqlmesh": "0.236.4"}
 
 
 @pytest.mark.parametrize(
     ("changed", "expected", "cure"),
     [
         pytest.param({}, "", "", id="good"),
-        pytest.param({"sqlmesh": "0.240.0.dev1"}, "", "", id="newer, before its release"),
-        pytest.param({"duckdb": "1.4.0", "sqlmesh": "0.236.0"}, "", "", id="old, with old"),
+        pytest.param({"dagster": "1.13.24"}, "", "", id="the oldest"),
         pytest.param(
             {"dagster": "1.12.0"}, "dagster 1.12.0 is not supported", "dagster>=", id="too old"
         ),
         pytest.param(
-            {"sqlmesh": "0.236.1"},
-            "sqlmesh 0.236.1 and duckdb 2.0.0 do not work together",
-            "sqlmesh>=0.236.4 or duckdb<2",
-            id="a bad pair",
+            {"sqlmesh": "0.236.3"},
+            "sqlmesh 0.236.3 is not supported",
+            "sqlmesh>=0.236.4",
+            id="one that admits DuckDB 2",
         ),
     ],
 )
@@ -357,6 +361,20 @@ def test_versions_are_compared_with_what_is_supported(
     assert first == Finding(f"versions: {shown}")
     assert [finding.text for finding in problems] == ([expected] if expected else [])
     assert all(cure in finding.cure and finding.exit_code == 2 for finding in problems)
+
+
+@pytest.mark.parametrize("name", sorted(NEWEST_TESTED))
+def test_a_version_newer_than_the_tested_ones_is_advice(name: str) -> None:
+    assert [*version_findings({**GOOD, name: NEWEST_TESTED[name]})][1:] == []
+    _, finding = version_findings({**GOOD, name: f"{NEWEST_TESTED[name]}.post1"})
+    assert finding.level == "advice"
+    assert f"{name} {NEWEST_TESTED[name]}.post1 is newer than {NEWEST_TESTED[name]}" in finding.text
+
+
+def test_the_tests_run_with_no_version_newer_than_is_said() -> None:
+    installed = installed_versions()
+    for name, tested in NEWEST_TESTED.items():
+        assert Version(installed[name]) <= Version(tested), "raise NEWEST_TESTED"
 
 
 # SQLMesh's state and the machine

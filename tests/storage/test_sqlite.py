@@ -14,7 +14,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
-
 from dagster_sqlmesh_automation.assets.storage.sqlite import MOST_KEPT
 from dagster_sqlmesh_automation.storage import PooledSqliteStorage
 
