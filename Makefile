@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := .demo
+# Not ?=, as other programs have a PORT of theirs in the environment.
+PORT := 3000
 REFERENCE := dagster_sqlmesh_automation.config.reference
 
 export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS = true
@@ -27,8 +29,8 @@ $(VENV)/.installed: pyproject.toml
 demo: install  ## Plan the example and run ticks on it, here and now
 	$(BIN)/python examples/demo.py $(DEMO)
 
-ui: install  ## Open Dagster's UI and daemon on the example (http://127.0.0.1:3000)
-	$(BIN)/python examples/ui.py $(DEMO)
+ui: install  ## Open Dagster's UI and daemon on the example (http://127.0.0.1:3000, or PORT=3001)
+	$(BIN)/python examples/ui.py $(DEMO) --port $(PORT)
 
 test: install  ## Run the whole test suite
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'not campaign'
@@ -73,10 +75,10 @@ format: install  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 
 bench: install bench-peer  ## Measure against SQLMesh, Dagster and dg-sqlmesh, a quarter of an hour
-	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/bench.py
 
 bench-full: install bench-peer  ## The same with all sizes up to 5000 models, some hours
-	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py --full
+	$(BIN)/python benchmarks/bench.py --full
 
 bench-peer: install  ## Make the environment of dg-sqlmesh, with our versions of Dagster and SQLMesh
 	test -x .venv-peer/bin/python || $(PYTHON) -m venv .venv-peer

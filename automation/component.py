@@ -21,28 +21,28 @@ from .tick.conditions import SqlmeshDue
 
 
 def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
-    """A value of ``defs.yaml`` with its templates filled in.
+    """Returns a value of ``defs.yaml`` with its templates filled in.
 
-    Dagster's own rendering makes a number of every text that reads like one, such as a ``name``.
+    Dagster's own rendering turns every text that reads like a number into one, even a ``name``.
     """
     if isinstance(value, dict):
-        return {key: _rendered(context.at_path(key), each) for key, each in value.items()}
+        return {key: _rendered(context.at_path(key), item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rendered(context.at_path(place), each) for place, each in enumerate(value)]
+        return [_rendered(context.at_path(place), item) for place, item in enumerate(value)]
     if not isinstance(value, str) or not ("{{" in value or "{%" in value):
         return value
-    found = context.resolve_value(value)
-    return found if found is None or isinstance(found, dict | list) else str(found)
+    filled = context.resolve_value(value)
+    return filled if filled is None or isinstance(filled, dict | list) else str(filled)
 
 
 def _path(context: dg.ResolutionContext, value: Any) -> Path | None:
-    """A path, taken from the folder of ``defs.yaml``."""
-    found = _rendered(context, value)
-    return None if found is None else context.resolve_source_relative_path(str(found))
+    """Returns a path, taken from the folder of ``defs.yaml``."""
+    path = _rendered(context, value)
+    return None if path is None else context.resolve_source_relative_path(str(path))
 
 
 def _attribute(field: FieldInfo) -> tuple[Any, Any]:
-    """A setting as an attribute: templates may stand everywhere, and the settings judge values."""
+    """Returns a setting as an attribute, with templates allowed; the settings check its value."""
     is_path = Path in (field.annotation, *get_args(field.annotation))
     is_object = isinstance(field.default, dict | BaseModel)
     resolver = dg.Resolver(
@@ -65,7 +65,7 @@ _Attributes: Any = create_model("_Attributes", __base__=dg.Model, **_fields)
 class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # type: ignore[misc]
     """The models of a SQLMesh environment as assets, automated.
 
-    Attributes are the settings, in lower case, and two more::
+    The attributes are the settings, in lower case, and two more::
 
         type: dagster_sqlmesh_automation.SQLMeshAutomationComponent
         attributes:
@@ -84,9 +84,9 @@ class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # t
     renews itself when the project changes.
 
     Attributes:
-        translation: What differs in each asset from what the translator makes of the model, with
-            ``model`` (:class:`ManifestModel`) and ``spec`` in templates.
-        executor: ``in_process``, or ``null`` where the code location brings an executor of its own.
+        translation: Overrides parts of the asset that the translator makes of a model. Its
+            templates may use ``model`` (:class:`ManifestModel`) and ``spec``.
+        executor: ``in_process``, or ``null`` if the code location has an executor of its own.
     """
 
     translation: Annotated[
@@ -107,11 +107,11 @@ class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # t
         Raises:
             SettingsError: A value cannot be used.
         """
-        given = self.model_fields_set & AutomationSettings.model_fields.keys()
-        return AutomationSettings(**{name: getattr(self, name) for name in given})
+        names = self.model_fields_set & AutomationSettings.model_fields.keys()
+        return AutomationSettings(**{name: getattr(self, name) for name in names})
 
     def get_translator(self) -> SQLMeshTranslator:
-        """How models look as assets.
+        """Returns the translator, which says how models look as assets.
 
         Override it with a subclass of the translator that it returns::
 
@@ -122,7 +122,7 @@ class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # t
         return SQLMeshComponentTranslator(self.translation)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """As :func:`build_definitions`."""
+        """Returns the definitions that :func:`build_definitions` makes of the settings."""
         translator = self.get_translator()
         if self.translation and not isinstance(translator, SQLMeshComponentTranslator):
             raise SettingsError(
@@ -143,7 +143,7 @@ class SQLMeshComponentTranslator(SQLMeshTranslator):
     """Applies the attribute ``translation`` on top of the other methods.
 
     Args:
-        translation: Changes an asset, given the model.
+        translation: Returns an asset with what the attribute overrides, from asset and model.
     """
 
     def __init__(self, translation: TranslationFn[ManifestModel] | None = None) -> None:
@@ -151,7 +151,7 @@ class SQLMeshComponentTranslator(SQLMeshTranslator):
         self._keys: dict[str, dg.AssetKey] = {}
 
     def get_asset_key(self, model: ManifestModel) -> dg.AssetKey:
-        """The key that the translation gives, of an asset without deps and kinds so far."""
+        """Returns the key after translation; the asset has no dependencies and kinds yet."""
         key = super().get_asset_key(model)
         if self._translation is None:
             return key
@@ -170,5 +170,5 @@ class SQLMeshComponentTranslator(SQLMeshTranslator):
         return self._keys[model.fqn]
 
     def get_asset_spec(self, model: ManifestModel, default: dg.AssetSpec) -> dg.AssetSpec:
-        """The asset that the translation gives."""
+        """Returns the asset after translation."""
         return self._translation(default, model) if self._translation else default

@@ -29,16 +29,16 @@ def build_definitions(
     translator: SQLMeshTranslator | None = None,
     executor: dg.ExecutorDefinition | None = dg.in_process_executor,
 ) -> dg.Definitions:
-    """Dagster definitions of one SQLMesh environment.
+    """Returns the Dagster definitions of one SQLMesh environment.
 
-    To add them to a code location: ``dg.Definitions.merge(ours, build_definitions())``.
+    ``dg.Definitions.merge(ours, build_definitions())`` adds them to a code location.
 
     Args:
-        settings: Read from the environment when not given.
-        translator: How models look as assets.
-        executor: What runs the steps. They wait for one execution, so that a process for each
-            only adds its start. ``None`` where definitions that these are merged with bring one:
-            Dagster refuses two.
+        settings: The environment and how it is automated; read from variables if ``None``.
+        translator: Says how models look as assets.
+        executor: Runs the steps. They wait for one execution, so a process for each step only
+            adds its start. Pass ``None`` if the definitions that these are merged with bring an
+            executor: Dagster refuses two.
 
     Returns:
         One asset for each model, their checks, the automation sensor, and SQLMesh's janitor.
@@ -52,15 +52,16 @@ def build_definitions(
 
 
 class Location:
-    """A SQLMesh environment as definitions, with the parts that the CLI needs by hand.
+    """A SQLMesh environment as definitions, and the parts of them that the CLI uses.
 
     Attributes:
+        settings: The environment and how it is automated.
         manifest: The project's facts.
-        policies: How each model is automated, by ``fqn``.
-        index: Which asset, check or op stands for which model.
+        policies: The rules by which each model is automated, by ``fqn``.
+        index: Maps models to their assets, checks and ops.
         planner: Makes each tick's plan.
         sensor: The automation sensor.
-        definitions: All of it for Dagster.
+        definitions: All of these for Dagster.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """SQLMesh's janitor as a job of its own.
 
-It drops what expired environments and snapshots leave behind. The shared execution never runs it:
-what people wait for should not wait for a clean-up.
+The janitor drops what expired environments and snapshots leave behind. The shared execution never
+runs it, because models that people wait for should not wait for a clean-up.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _CRON = "0 3 * * *"
 def janitor(
     settings: AutomationSettings,
 ) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
-    """The job ``sqlmesh_<environment>_janitor`` and its daily schedule, which starts off.
+    """Returns the job ``sqlmesh_<environment>_janitor`` and its daily schedule, switched off.
 
     Args:
-        settings: The SQLMesh environment, whose name the job bears; SQLMesh's janitor cleans up
-            after all environments of the project.
+        settings: The settings of the SQLMesh environment that the job is named after. SQLMesh's
+            janitor cleans up after all environments of the project.
     """
     name = f"{settings.id}_janitor"
 

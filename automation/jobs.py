@@ -1,4 +1,4 @@
-"""Jobs that people launch: restatements, and what a plan would change."""
+"""Jobs that people launch: a restatement, and a preview of the next plan."""
 
 # Without postponed annotations: Dagster takes an op's Config from the annotation itself.
 
@@ -21,7 +21,7 @@ from ..config.settings import AutomationSettings
 
 
 class RestateConfig(dg.Config):
-    """What is evaluated again."""
+    """Selects the models and intervals that are evaluated again."""
 
     models: list[str] = Field(
         min_length=1,
@@ -43,29 +43,19 @@ class RestateConfig(dg.Config):
 
 
 def restate_job(settings: AutomationSettings) -> dg.JobDefinition:
-    """The job ``sqlmesh_<environment>_restate``.
+    """Returns the job ``sqlmesh_<environment>_restate``.
 
-    It waits for runs that evaluate the same models. What it evaluates is reported by the next tick
-    as every evaluation outside of a model's own step, once.
+    The job waits for runs that evaluate the same models. The next tick reports what it evaluated,
+    once, like every evaluation outside of a model's own step.
 
     Args:
-        settings: The SQLMesh environment.
+        settings: The settings of the SQLMesh environment.
     """
     name = f"{settings.id}_restate"
 
     @dg.op(name=f"{name}_models")
     def restate_models(context, config: RestateConfig):  # type: ignore[no-untyped-def]
-        planned = restate(
-            settings,
-            Restatement(config.models, config.start, config.end, config.dry_run),
-            wait=_wait(settings, context),
-            run_id=context.run_id,
-        )
-        _tell(context, planned)
-        if config.dry_run:
-            context.log.info("Nothing was evaluated: launch it with dry_run: false to restate them")
-        else:
-            context.log.info("Done. The next tick reports these models as materialized")
+        _restate(settings, context, config)
 
     @dg.job(
         name=name,
@@ -82,19 +72,33 @@ def restate_job(settings: AutomationSettings) -> dg.JobDefinition:
     return job
 
 
+def _restate(settings: AutomationSettings, context: Any, config: RestateConfig) -> None:
+    models = restate(
+        settings,
+        Restatement(config.models, config.start, config.end, config.dry_run),
+        wait=_wait(settings, context),
+        run_id=context.run_id,
+    )
+    _report(context, models)
+    if config.dry_run:
+        context.log.info("Nothing was evaluated: launch it with dry_run: false to restate them")
+    else:
+        context.log.info("Done. The next tick reports these models as materialized")
+
+
 def plan_preview_job(settings: AutomationSettings) -> dg.JobDefinition:
-    """The job ``sqlmesh_<environment>_plan_preview``, which applies nothing.
+    """Returns the job ``sqlmesh_<environment>_plan_preview``, which applies nothing.
 
     Args:
-        settings: The SQLMesh environment.
+        settings: The settings of the SQLMesh environment.
     """
     name = f"{settings.id}_plan_preview"
 
     @dg.op(name=f"{name}_report")
     def report(context):  # type: ignore[no-untyped-def]
-        found = preview(settings, _wait(settings, context), f"run {context.run_id}")
-        _tell(context, found)
-        if not found:
+        models = preview(settings, _wait(settings, context), f"run {context.run_id}")
+        _report(context, models)
+        if not models:
             context.log.info("The environment has what the project's files say: nothing to plan")
         else:
             context.log.info(
@@ -117,7 +121,7 @@ def _wait(settings: AutomationSettings, context: Any) -> Wait:
     return Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
 
 
-def _tell(context: Any, models: list[PlannedModel]) -> None:
+def _report(context: Any, models: list[PlannedModel]) -> None:
     for model in models:
         context.log.info(f"{model.name}: {model.change}; {spoken_ranges(model.intervals)}")
     context.add_output_metadata(

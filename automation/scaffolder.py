@@ -1,4 +1,4 @@
-"""``dg scaffold defs dagster_sqlmesh_automation.SQLMeshAutomationComponent``."""
+"""What ``dg scaffold defs dagster_sqlmesh_automation.SQLMeshAutomationComponent`` writes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ SELECT * FROM @this_model WHERE sold <= 0
 
 
 class ScaffoldParams(BaseModel):
-    """Options of ``dg scaffold defs``."""
+    """The options of ``dg scaffold defs``."""
 
     project_path: str | None = Field(
         default=None, description="Folder of the SQLMesh project; with --init, where to make it."
@@ -98,14 +98,14 @@ class SQLMeshAutomationScaffolder(dg.Scaffolder[ScaffoldParams]):
 
     @classmethod
     def get_scaffold_params(cls) -> type[ScaffoldParams]:
-        """The options."""
+        """Returns the options."""
         return ScaffoldParams
 
     def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParams]) -> None:
         """Writes the files.
 
         Raises:
-            ScaffoldingRefused: No project is named, or there is something where a new one goes.
+            ScaffoldingRefused: No project is named, or the folder for a new one is not empty.
             ProjectNotFound: There is no SQLMesh project at the path.
         """
         params, root = request.params, request.project_root or Path.cwd()
@@ -129,7 +129,7 @@ class SQLMeshAutomationScaffolder(dg.Scaffolder[ScaffoldParams]):
 
 
 def _from_root(project: Path, root: Path) -> str:
-    """A path that holds wherever the Dagster project is checked out."""
+    """Returns a path that is right wherever the Dagster project is checked out."""
     return f"{{{{ context.project_root }}}}/{Path(os.path.relpath(project, root)).as_posix()}"
 
 

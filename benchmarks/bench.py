@@ -2,12 +2,12 @@
 
     make bench                                         the short form, a quarter of an hour
     make bench-full                                    all sizes, some hours
-    PYTHONPATH=tests python benchmarks/bench.py --only tick   one measure
-    … --full --only tick --models 5000 --name of-5000          one size of it, with its own file
+    python benchmarks/bench.py --only tick             one measure
+    … --full --only tick --models 5000 --name of-5000  one size of it, with its own file
 
-Everything that a ratio compares is run in turn on the same machine in the same call. The peer runs
-in an environment of its own, `.venv-peer` (`make bench-peer`), with the same versions of Dagster
-and SQLMesh. Results go to `benchmarks/results` as JSON and markdown; the chart goes to the docs.
+Everything that a ratio compares runs in turn on the same machine in the same call. The peer runs in
+an environment of its own, `.venv-peer` (`make bench-peer`), with the same versions of Dagster and
+SQLMesh. Results go to `benchmarks/results` as JSON and markdown; the chart goes to the docs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+# The benchmarks share PostgreSQL and the counter of executions with the tests.
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import processes
 from chart import draw
@@ -34,7 +37,7 @@ Step = tuple[int, Callable[[], None]]
 
 
 def plan_of(bench: Bench, full: bool) -> dict[str, list[Step]]:
-    """What is measured, by the name of the measure, in order, each with the number of models."""
+    """Returns the steps of each measure, by its name, each step with its number of models."""
     sizes = [100, 1000, 5000] if full else [100, 1000]
     sleepers = [20, 200] if full else [20]
     backends = ("duckdb", "postgres")
@@ -53,7 +56,7 @@ def plan_of(bench: Bench, full: bool) -> dict[str, list[Step]]:
     }
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -64,17 +67,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of what does not take minutes")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="for the results")
     parser.add_argument("--name", help="of the results, without ending; short or full")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     if not processes.PEER.exists():
         parser.error("the peer's environment is missing: make bench-peer")
+    return arguments
 
+
+def main() -> None:
+    arguments = parse_arguments()
     failed: list[str] = []
-    results, name = Results(), asked.name or ("full" if asked.full else "short")
+    results, name = Results(), arguments.name or ("full" if arguments.full else "short")
     with tempfile.TemporaryDirectory() as folder, postgres.running_server() as server:
-        bench = Bench(Path(folder), server, results, asked.rounds)
-        for measure, steps in plan_of(bench, asked.full).items():
+        bench = Bench(Path(folder), server, results, arguments.rounds)
+        for measure, steps in plan_of(bench, arguments.full).items():
             for models, step in steps:
-                if (asked.only and measure not in asked.only) or (asked.models or models) != models:
+                if arguments.only and measure not in arguments.only:
+                    continue
+                if arguments.models not in (None, models):
                     continue
                 try:
                     step()
@@ -82,10 +91,10 @@ def main() -> None:
                     failed.append(f"{measure} of {models} models")
                     traceback.print_exc()
                 # After each step: what has been measured is kept if a later one fails.
-                results.write(asked.folder, name)
-    if not (asked.only or asked.models):
+                results.write(arguments.folder, name)
+    if not (arguments.only or arguments.models):
         draw(results, CHART)
-    print(f"Written: {asked.folder / name}.json and .md")
+    print(f"Written: {arguments.folder / name}.json and .md")
     if failed:
         sys.exit(f"Not measured, see above: {', '.join(failed)}")
 

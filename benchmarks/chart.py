@@ -1,4 +1,4 @@
-"""A chart of the results: runs against their floors, ticks and loads against the models."""
+"""Draws the results: runs against their floors, ticks and loads against the models."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def draw(results: Results, file: Path) -> None:
     figure = Figure(figsize=(15, 5), layout="constrained")
     runs, ticks, loads = figure.subplots(1, 3)
     draw_runs(runs, [record for record in results.records if record.measure == "run"])
-    every = [record for record in results.records if record.measure == "tick"]
-    draw_lines(ticks, [record for record in every if record.case == "idle"], "Idle tick, seconds")
-    every = [record for record in results.records if record.measure == "load"]
-    draw_lines(loads, every, "Definitions, seconds")
+    records = [record for record in results.records if record.measure == "tick"]
+    draw_lines(ticks, [record for record in records if record.case == "idle"], "Idle tick, seconds")
+    records = [record for record in results.records if record.measure == "load"]
+    draw_lines(loads, records, "Definitions, seconds")
     # So that the same results give the same file.
     with mpl.rc_context({"svg.hashsalt": "benchmarks"}):
         figure.savefig(file, metadata={"Date": None})
 
 
 def draw_runs(axes: Axes, records: list[Record]) -> None:
-    """One stack of both floors and bars of the others for each case."""
+    """Draws a stack of both floors and bars of the others for each case."""
     cases = list(dict.fromkeys((record.models, record.case) for record in records))
     subjects = [
         subject
@@ -33,14 +33,14 @@ def draw_runs(axes: Axes, records: list[Record]) -> None:
         if subject not in (SQLMESH, DAGSTER)
     ]
     height = 0.8 / (1 + len(subjects))
-    found = {(each.models, each.case, each.subject): each.median for each in records}
+    medians = {(r.models, r.case, r.subject): r.median for r in records}
     for place, case in enumerate(cases):
-        s, d = found.get((*case, SQLMESH), 0), found.get((*case, DAGSTER), 0)
+        s, d = medians.get((*case, SQLMESH), 0), medians.get((*case, DAGSTER), 0)
         label = place == 0
         axes.barh(place, s, height, color="#9db4c0", label="S" if label else None)
         axes.barh(place, d, height, left=s, color="#d3dde3", label="D" if label else None)
         for number, subject in enumerate(subjects, start=1):
-            seconds = found.get((*case, subject), 0)
+            seconds = medians.get((*case, subject), 0)
             color = f"C{number - 1}"
             axes.barh(place + number * height, seconds, height, color=color, label=subject * label)
     axes.set_yticks(range(len(cases)), [f"{models} {case}" for models, case in cases], fontsize=7)
@@ -50,9 +50,9 @@ def draw_runs(axes: Axes, records: list[Record]) -> None:
 
 
 def draw_lines(axes: Axes, records: list[Record], title: str) -> None:
-    """Seconds against models, both as logarithms."""
+    """Draws seconds against models, both as logarithms."""
     for subject in dict.fromkeys(record.subject for record in records):
-        own = [each for each in records if each.subject == subject and each.seconds]
+        own = [record for record in records if record.subject == subject and record.seconds]
         axes.plot([r.models for r in own], [r.median for r in own], marker="o", label=subject)
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""The measures: what is run against what, and how often."""
+"""The measures: each runs this package against others, so many times."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CONTEXT = "SQLMesh's Context()"
 
 @dataclass
 class Bench:
-    """Where the measures work, and what they have found.
+    """All measures, with the place where they work and their results.
 
     Attributes:
-        folder: For the projects.
-        server: PostgreSQL.
-        results: Filled by the measures.
-        rounds: How often everything is done that does not take minutes.
+        folder: The folder for the projects.
+        server: A PostgreSQL server.
+        results: The results so far; the measures fill them.
+        rounds: How often everything is repeated that does not take minutes.
     """
 
     folder: Path
@@ -42,24 +42,24 @@ class Bench:
     rounds: int = 3
 
     def runs(self, models: int, backend: str, seconds: float, *, peer: bool = True) -> None:
-        """One Dagster run of so many due models, in process, against both floors."""
+        """Measures one Dagster run of so many due models, in process, against both floors."""
         server = self.server if backend == "postgres" else None
         work = f"models of {seconds:g} s, 4 at once" if seconds else "trivial models"
         case = f"{work}, {backend}"
         with self._warehouse(models, server=server, trivial=True, seconds=seconds) as house:
-            found: dict[str, list[Sample]] = {SQLMESH: [], DAGSTER: [], CONNECTED: [], OURS: []}
+            samples: dict[str, list[Sample]] = {SQLMESH: [], DAGSTER: [], CONNECTED: [], OURS: []}
             for _ in range(self.rounds):
-                found[SQLMESH].append(run_command(_sqlmesh(house.fresh()), {}))
+                samples[SQLMESH].append(run_command(_sqlmesh(house.fresh()), {}))
                 for subject in (DAGSTER, CONNECTED):
                     variables = {**house.fresh(), "CONNECTED": "yes" * (subject == CONNECTED)}
                     variables["GRAPH"] = str(self._graph(house))
-                    found[subject].append(run_program("empty_steps.py", variables))
-                found[OURS].append(run_program("automation_run.py", house.fresh()))
+                    samples[subject].append(run_program("empty_steps.py", variables))
+                samples[OURS].append(run_program("automation_run.py", house.fresh()))
             if peer and backend == "duckdb":
-                found[PEER] = [self._peer("peer_run.py", {**house.fresh(), "WATCH": "1"})]
-        for subject, samples in found.items():
-            self._ran("run", case, subject, models, samples)
-        wall = {subject: _wall(samples) for subject, samples in found.items()}
+                samples[PEER] = [self._peer("peer_run.py", {**house.fresh(), "WATCH": "1"})]
+        for subject, own in samples.items():
+            self._ran("run", case, subject, models, own)
+        wall = {subject: _wall(own) for subject, own in samples.items()}
         ours, s, d = wall[OURS], wall[SQLMESH], wall[DAGSTER]
         big = models >= 200
         name = f"{models} {case}: run"
@@ -71,7 +71,7 @@ class Bench:
             self.results.compare(Ratio(f"{name} / max(S, D)", ours / max(s, d)))
 
     def executors(self, models: int) -> None:
-        """The multiprocess executor, two steps at once: executions and time, against the peer."""
+        """Measures executions and time under the multiprocess executor, two steps at once."""
         case = "trivial models, multiprocess executor"
         with self._warehouse(models, trivial=True) as house:
             variables = {**house.fresh(), "EXECUTOR": "multiprocess"}
@@ -86,7 +86,7 @@ class Bench:
             self.results.compare(Ratio(f"{name}: {PEER} / run", peer.wall / ours.wall))
 
     def ticks(self, models: int, *, peer: bool = True) -> None:
-        """Idle and firing ticks, against the peer's schedule and the stock condition."""
+        """Measures idle and firing ticks against the peer's schedule and the stock condition."""
         moments = {"PLANNED_AT": yesterday().isoformat(), "AT": datetime.now(UTC).isoformat()}
         with self._warehouse(models, trivial=True, empty=True) as house:
             variables = {**house.fresh(), **moments, "GRAPH": str(self._graph(house))}
@@ -96,13 +96,15 @@ class Bench:
             samples[ON_CRON] = run_program("on_cron_tick.py", variables)
         for case in ("idle", "firing", "held"):
             for subject, sample in samples.items():
-                if sample.error or case in sample.said:
-                    facts = {"peak MB": sample.peak} | {
-                        name: sample.said[name]
+                if sample.error or case in sample.answer:
+                    facts: dict[str, object] = {"peak MB": sample.peak} | {
+                        name: sample.answer[name]
                         for name in ("requests", "idle_requests", "requested", "cursor", "skip")
-                        if name in sample.said
+                        if name in sample.answer
                     }
-                    self._say("tick", case, subject, models, sample, facts)
+                    facts |= {"failed": sample.error} if sample.error else {}
+                    seconds = sample.answer.get(case, [])
+                    self.results.add(Record("tick", case, subject, models, seconds, facts))
         ours = _medians(samples[OURS])
         if peer and not samples[PEER].error:
             ratio = _medians(samples[PEER])["idle"] / ours["idle"]
@@ -114,31 +116,31 @@ class Bench:
             self.results.compare(Ratio(name, stock[case] / ours[case]))
         if models == 5000:
             self.results.compare(Ratio(f"{models} models: firing tick, s", ours["firing"], 6))
-            requests = samples[OURS].said["requests"]
+            requests = samples[OURS].answer["requests"]
             self.results.compare(Ratio(f"{models} models: run requests", requests, 1))
 
     def loads(self, models: int, *, peer: bool = True) -> None:
-        """Definitions from the prepared manifest, against Context() and the peer; memory."""
+        """Measures definitions from the prepared manifest against Context() and the peer."""
         programs = {OURS: "automation_load.py", CONTEXT: "context_load.py"}
         with self._warehouse(models, trivial=True, empty=True) as house:
             variables = house.fresh()
-            found: dict[str, list[Sample]] = {
+            samples: dict[str, list[Sample]] = {
                 subject: [run_program(program, variables) for _ in range(self.rounds)]
                 for subject, program in programs.items()
             }
             if peer:
                 rounds = self.rounds if models <= 1000 else 1
-                found[PEER] = [self._peer("peer_load.py", variables) for _ in range(rounds)]
+                samples[PEER] = [self._peer("peer_load.py", variables) for _ in range(rounds)]
         medians = {}
-        for subject, samples in found.items():
-            done = [sample for sample in samples if not sample.error]
-            facts: dict[str, object] = {"peak MB": max(sample.peak for sample in samples)}
+        for subject, own in samples.items():
+            done = [sample for sample in own if not sample.error]
+            facts: dict[str, object] = {"peak MB": max(sample.peak for sample in own)}
             if done:
                 facts["whole process s"] = round(_wall(done), 2)
-                medians[subject] = statistics.median(s.said["seconds"] for s in done)
-            errors = [sample.error for sample in samples if sample.error]
+                medians[subject] = statistics.median(s.answer["seconds"] for s in done)
+            errors = [sample.error for sample in own if sample.error]
             facts |= {"failed": errors[0]} if errors else {}
-            seconds = [sample.said["seconds"] for sample in done]
+            seconds = [sample.answer["seconds"] for sample in done]
             self.results.add(Record("load", "definitions", subject, models, seconds, facts))
         for subject in (CONTEXT, PEER):
             if subject in medians:
@@ -146,29 +148,29 @@ class Bench:
                 reach = 5 if models == 1000 and subject == PEER else None
                 ratio = medians[subject] / medians[OURS]
                 self.results.compare(Ratio(name, ratio, reach, at_least=True))
-        imported = any(sample.said.get("imported") for sample in found[OURS])
+        imported = any(sample.answer.get("imported") for sample in samples[OURS])
         self.results.compare(Ratio(f"{models} models: loads that import SQLMesh", imported, 0))
 
     def visibility(self, models: int, seconds: float) -> None:
-        """From the moment SQLMesh has finished a model to its materialization event."""
+        """Measures the time from the end of a model in SQLMesh to its materialization event."""
         work = f"models of {seconds:g} s, 4 at once" if seconds else "trivial models"
         with self._warehouse(models, trivial=True, seconds=seconds) as house:
             sample = run_program("automation_run.py", {**house.fresh(), "WATCH": "1"})
             peer = self._peer("peer_run.py", {**house.fresh(), "WATCH": "1"})
-        for subject, each in ((OURS, sample), (PEER, peer)):
-            facts = {name: each.said.get(name) for name in ("evaluated", "materialized")}
-            facts |= {"failed": each.error} if each.error else {}
-            seconds = each.said.get("visible", [])
+        for subject, measured in ((OURS, sample), (PEER, peer)):
+            facts = {name: measured.answer.get(name) for name in ("evaluated", "materialized")}
+            facts |= {"failed": measured.error} if measured.error else {}
+            seconds = measured.answer.get("visible", [])
             case = f"from evaluated to materialized, {work}"
             self.results.add(Record("visibility", case, subject, models, seconds, facts))
-        median = statistics.median(sample.said["visible"])
+        median = statistics.median(sample.answer["visible"])
         self.results.compare(Ratio(f"{models} {work}: visibility, median s", median, 1))
 
     def _warehouse(self, models: int, **options: Any) -> AbstractContextManager[Warehouse]:
         return warehouse(self.folder / "warehouse", models, **options)
 
     def _graph(self, house: Warehouse) -> Path:
-        """A file with the project's models and what each reads, as names of assets."""
+        """Writes a file with the project's models and what each reads, as names of assets."""
         settings = AutomationSettings(project=Path(house.variables["PROJECT"]))
         manifest = read(manifest_path(settings))
         assert manifest is not None
@@ -191,35 +193,22 @@ class Bench:
         facts: dict[str, object] = {}
         if subject not in (DAGSTER, CONNECTED):
             facts["executions"] = _only(sample.executions for sample in samples)
-        if any("materialized" in sample.said for sample in samples):
-            facts["materialized"] = _only(sample.said.get("materialized") for sample in samples)
-        if evaluated := [n for sample in samples if (n := sample.said.get("evaluated"))]:
+        if any("materialized" in sample.answer for sample in samples):
+            facts["materialized"] = _only(sample.answer.get("materialized") for sample in samples)
+        if evaluated := [n for sample in samples if (n := sample.answer.get("evaluated"))]:
             facts["evaluated by SQLMesh"] = _only(evaluated)
         if done:
             facts["CPU s"] = round(statistics.median(sample.cpu for sample in done), 1)
-            inner = [sample.said["seconds"] for sample in done if "seconds" in sample.said]
+            inner = [sample.answer["seconds"] for sample in done if "seconds" in sample.answer]
             facts |= {"without start s": round(statistics.median(inner), 2)} if inner else {}
-        steps = [second for sample in done for second in sample.said.get("step_seconds", ())]
+        steps = [second for sample in done for second in sample.answer.get("step_seconds", ())]
         facts |= {"a step s": round(statistics.median(steps), 2)} if steps else {}
         failed = [sample.error for sample in samples if sample.error]
-        if any(sample.said.get("succeeded") is False for sample in samples):
+        if any(sample.answer.get("succeeded") is False for sample in samples):
             failed.append("the run failed")
         facts |= {"failed": failed[0]} if failed else {}
         seconds = [sample.wall for sample in done]
         self.results.add(Record(measure, case, subject, models, seconds, facts))
-
-    def _say(
-        self,
-        measure: str,
-        case: str,
-        subject: str,
-        models: int,
-        sample: Sample,
-        facts: Mapping[str, object],
-    ) -> None:
-        facts = {**facts, "failed": sample.error} if sample.error else facts
-        record = Record(measure, case, subject, models, sample.said.get(case, []), facts)
-        self.results.add(record)
 
 
 def _sqlmesh(variables: Mapping[str, str]) -> list[str]:
@@ -234,13 +223,13 @@ def _medians(sample: Sample) -> dict[str, float]:
     if sample.error:
         raise RuntimeError(f"A program of the benchmark failed: {sample.error}")
     return {
-        case: statistics.median(sample.said[case])
+        case: statistics.median(sample.answer[case])
         for case in ("idle", "firing", "held")
-        if case in sample.said
+        if case in sample.answer
     }
 
 
 def _only(values: Iterable[object]) -> object:
-    """One value where all are alike, else all of them."""
-    every = list(values)
-    return every[0] if len(set(every)) == 1 else every
+    """Returns one value if all are alike, else all of them."""
+    listed = list(values)
+    return listed[0] if len(set(listed)) == 1 else listed

@@ -1,4 +1,4 @@
-"""Runs a program in a process of its own and says what it took."""
+"""Runs a program in a process of its own and measures what it took."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Sample:
     """One process, from its start to its end.
 
     Attributes:
-        wall: Seconds.
-        cpu: Seconds of processor time, of the processes that it started as well.
-        peak: Most memory that one of them held, in MB.
+        wall: How long it took, in seconds.
+        cpu: Processor time, in seconds; it includes the processes that it started.
+        peak: The most memory that one of these processes held, in MB.
         executions: How often SQLMesh's scheduler ran in them.
-        said: What the program printed as its last line, read as JSON.
-        error: The last line of its errors, where it failed.
+        answer: The JSON object that the program printed as its last line.
+        error: The last line of its errors if it failed.
     """
 
     wall: float
     cpu: float
     peak: int
     executions: int
-    said: Mapping[str, Any] = field(default_factory=dict)
+    answer: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -69,13 +69,13 @@ def run_command(command: Sequence[str], variables: Mapping[str, str]) -> Sample:
             wall = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         lines = out.read_text().splitlines()
-        said = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+        answer = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
         failed = process.returncode != 0
         return Sample(
             wall,
             usage.ru_utime + usage.ru_stime,
             usage.ru_maxrss // 1024,
             counting.count(log),
-            said,
+            answer,
             (errors.read_text().strip().splitlines() or lines or ["?"])[-1] if failed else None,
         )

@@ -1,4 +1,4 @@
-"""What was measured: as JSON, as markdown, with the machine it was measured on."""
+"""The results as JSON and as markdown, with the machine that they were measured on."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Record:
     """One subject in one case.
 
     Attributes:
-        measure: Which of the measures, for example ``run``.
+        measure: The name of the measure, for example ``run``.
         case: What was done, for example ``trivial models, duckdb``.
-        subject: Who did it.
-        models: How many.
-        seconds: Of each round.
-        facts: What else is to be told: executions, memory, what went wrong.
+        subject: The program that did it.
+        models: How many models the project had.
+        seconds: How long each round took.
+        facts: Further facts: executions, memory, errors.
     """
 
     measure: str
@@ -43,19 +43,19 @@ class Record:
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """The median of all rounds, in seconds."""
         return statistics.median(self.seconds) if self.seconds else math.nan
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure that this project wants to reach, and what was reached.
+    """A figure that this project wants to reach, and the one that was measured.
 
     Attributes:
-        what: Which against which.
-        value: Measured.
-        reach: The limit; ``None`` where there is none.
-        at_least: Whether the limit is the least that is wanted, not the most.
+        what: The names of both sides.
+        value: The measured figure.
+        reach: The limit; ``None`` if there is none.
+        at_least: Whether the limit is a minimum, not a maximum.
     """
 
     what: str
@@ -65,7 +65,7 @@ class Ratio:
 
     @property
     def met(self) -> bool | None:
-        """Whether it was reached."""
+        """Whether the limit was met; ``None`` if there is none."""
         if self.reach is None:
             return None
         return self.value >= self.reach if self.at_least else self.value <= self.reach
@@ -73,14 +73,14 @@ class Ratio:
 
 @dataclass
 class Results:
-    """All of a run of the benchmarks."""
+    """All results of one run of the benchmarks."""
 
     records: list[Record] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
     machine: Mapping[str, str] = field(default_factory=lambda: machine())
 
     def add(self, record: Record) -> Record:
-        """Keeps a record and says it."""
+        """Keeps a record and prints it."""
         self.records.append(record)
         facts = ", ".join(f"{name} {value}" for name, value in record.facts.items())
         print(f"{record.measure}: {record.models} {record.case}: {record.subject}: ", end="")
@@ -88,25 +88,25 @@ class Results:
         return record
 
     def compare(self, ratio: Ratio) -> None:
-        """Keeps a ratio and says it."""
+        """Keeps a ratio and prints it."""
         self.ratios.append(ratio)
         print(f"  {ratio.what}: {ratio.value:.3g}{_reach(ratio)}", flush=True)
 
     def exponents(self) -> dict[tuple[str, str, str], float]:
-        """How each measure grows with the models: ``b`` of ``seconds = a * models ** b``."""
+        """Returns how measures grow with the models: ``b`` of ``seconds = a * models ** b``."""
         groups: dict[tuple[str, str, str], list[Record]] = {}
         for record in self.records:
             if record.seconds:
                 key = (record.measure, record.case, record.subject)
                 groups.setdefault(key, []).append(record)
         return {
-            key: fitted_exponent([(each.models, each.median) for each in group])
+            key: fitted_exponent([(record.models, record.median) for record in group])
             for key, group in groups.items()
-            if len({each.models for each in group}) > 1
+            if len({record.models for record in group}) > 1
         }
 
     def to_json(self) -> str:
-        """All of it."""
+        """Returns the results as JSON."""
         return json.dumps(
             {
                 "machine": dict(self.machine),
@@ -121,7 +121,7 @@ class Results:
         )
 
     def to_markdown(self) -> str:
-        """Tables for a reader."""
+        """Returns the results as tables for a reader."""
         lines = ["Measured with " + "; ".join(f"{k} {v}" for k, v in self.machine.items()) + "."]
         lines += ["", "| ratio | measured | to reach | reached |", "| --- | --- | --- | --- |"]
         for ratio in self.ratios:
@@ -147,20 +147,20 @@ class Results:
         return "\n".join(lines) + "\n"
 
     def write(self, folder: Path, name: str) -> None:
-        """Writes both, and says where."""
+        """Writes both forms to a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(self.to_json() + "\n")
         (folder / f"{name}.md").write_text(self.to_markdown())
 
 
 def fitted_exponent(points: Sequence[tuple[float, float]]) -> float:
-    """The slope of a straight line through the logarithms, least squares."""
+    """Returns the slope of a straight line through the logarithms, by least squares."""
     logs = [(math.log(x), math.log(y)) for x, y in points]
     return statistics.linear_regression(*zip(*logs, strict=True)).slope
 
 
 def spread(seconds: Sequence[float]) -> str:
-    """The median, and the least and the most."""
+    """Returns the median with the least and the most."""
     if not seconds:
         return "failed"
     unit, factor, digits = (
@@ -174,7 +174,7 @@ def spread(seconds: Sequence[float]) -> str:
 
 
 def machine() -> dict[str, str]:
-    """What it was measured on, and with which versions."""
+    """Returns the machine and the versions of the packages."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
     packages = ("dagster", "sqlmesh", "duckdb", "dagster-sqlmesh-automation")
     return {

@@ -1,4 +1,4 @@
-"""Generated projects, planned once; every sample gets a copy that nobody has run on."""
+"""Generates projects and plans them once; every sample gets a copy that nobody has run on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 import yaml
-from generator import generate_project
+from generator import Design, generate_project
 from support import postgres
 
 from dagster_sqlmesh_automation import AutomationSettings
@@ -35,15 +35,15 @@ class Warehouse:
     """A planned project, with all its models due.
 
     Attributes:
-        folder: Where the originals and the copy are.
-        server: Of PostgreSQL, where they are there.
+        folder: Holds the originals and the copy.
+        server: The PostgreSQL server that they are on; ``None`` if they are files.
     """
 
     folder: Path
     server: postgres.Server | None
 
     def fresh(self) -> Mapping[str, str]:
-        """A new copy of the project and an empty Dagster home, as variables."""
+        """Makes a new copy of the project and an empty Dagster home; returns their variables."""
         for name in ("project", "home"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             shutil.copytree(self.folder / f"planned_{name}", self.folder / name)
@@ -55,7 +55,7 @@ class Warehouse:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Where the programs find it."""
+        """The variables that tell the programs where the copy is."""
         project = str(self.folder / "project")
         return {
             "PROJECT": project,
@@ -76,11 +76,11 @@ def warehouse(
     """Generates and plans a project.
 
     Args:
-        folder: For the project's files; removed in the end.
-        models: How many.
+        folder: The folder for the project's files; removed at the end.
+        models: How many models the project has.
         empty: Whether the plan only records the intervals, which is all that ticks and loads read.
-        server: PostgreSQL for SQLMesh and for Dagster; DuckDB and SQLite where there is none.
-        options: Of :func:`.generate_project`.
+        server: PostgreSQL for SQLMesh and for Dagster; if ``None``, DuckDB and SQLite.
+        options: Attributes of :class:`.Design`.
     """
     folder.mkdir(parents=True)
     try:
@@ -102,17 +102,17 @@ def _prepare(
         connection = dict(server.named("warehouse").sqlmesh)
         text = server.named("dagster").dagster_yaml
     start = f"{yesterday() - timedelta(days=1):%Y-%m-%d}"
-    options = {"crons": DAILY, "start": start, "extras": (), **options}
-    generate_project(project, models, connection=connection, **options)
+    design = Design(crons=DAILY, start=start, extras=(), connection=connection, **options)
+    generate_project(project, models, design)
     plan(project, yesterday(), empty=empty)
-    if options.get("seconds"):
+    if design.seconds:
         _use_tasks(project / "config.yaml", 4)
     home.mkdir()
     (home / "dagster.yaml").write_text(text)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.get_runs_count()
-    for each in (project, home):
-        each.rename(folder / f"planned_{each.name}")
+    for original in (project, home):
+        original.rename(folder / f"planned_{original.name}")
     if server is not None:
         for name in ("warehouse", "dagster"):
             renew(server, f"planned_{name}", name)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from croniter import CroniterBadDateError, CroniterError, croniter
 
 OFF = "off"
-"""In place of a schedule: nothing is requested by itself."""
+"""Stands in place of a schedule if nothing is requested by itself."""
 
 _CRON = "five cron fields or an alias, such as '0 6 * * 1-5' or '@hourly'"
 _ACCEPTED = (
@@ -38,19 +38,22 @@ class Schedule:
         return f"{self.cron} {self.tz}"
 
     def opens(self, since: datetime) -> datetime:
-        """Its first moment at or after a given one, in UTC."""
+        """Returns the first moment at or after ``since``, in UTC."""
         # In UTC, as arithmetic in a zone forgets which of two equal times on the clock is meant.
         return next_tick(self.cron, since.astimezone(UTC) - timedelta(microseconds=1), self.tz)
 
 
 def split_schedule(text: str) -> tuple[str, str | None]:
-    """A schedule as people write it, as its cron expression and, where it names one, its zone.
+    """Splits a schedule, as people write it, into its cron expression and its time zone.
 
     Args:
-        text: Such as ``0 6 * * 1-5 Europe/Berlin``, ``@daily`` or ``off``.
+        text: A schedule such as ``0 6 * * 1-5 Europe/Berlin``, ``@daily`` or ``off``.
+
+    Returns:
+        The cron expression, and the IANA name of its zone or ``None`` if it names none.
 
     Raises:
-        ValueError: It is none; the message tells what is accepted.
+        ValueError: The text is not a schedule; the message says what is accepted.
     """
     words = text.split()
     if [word.lower() for word in words] == [OFF]:
@@ -66,15 +69,16 @@ def split_schedule(text: str) -> tuple[str, str | None]:
 
 
 def check_cron(cron: str) -> None:
-    """Makes sure that an expression is one and has a moment.
+    """Checks that a cron expression is valid and has a moment.
 
     Raises:
-        ValueError: It is none, or there is no such day in any year.
+        ValueError: The expression is not valid, or no year has such a day.
     """
     try:
         if not cron.startswith("@") and len(cron.split()) != 5:
             raise ValueError(_CRON)
-        if re.search(r"\br\b", cron, re.IGNORECASE):  # croniter's, another time in each process
+        # croniter reads an "r" as a random moment, which differs from process to process.
+        if re.search(r"\br\b", cron, re.IGNORECASE):
             raise ValueError(f"{_CRON}; {cron!r} is random")
         next_tick(cron, datetime(2026, 1, 1, tzinfo=UTC))
     except CroniterBadDateError:
@@ -84,10 +88,10 @@ def check_cron(cron: str) -> None:
 
 
 def check_zone(name: str) -> str:
-    """Makes sure that a time zone exists.
+    """Checks that a time zone exists and returns its name.
 
     Raises:
-        ValueError: It does not.
+        ValueError: The zone does not exist.
     """
     try:
         ZoneInfo(name)
@@ -101,23 +105,23 @@ def check_zone(name: str) -> str:
 
 @lru_cache(maxsize=1024)
 def canonical(cron: str) -> tuple[tuple[int | str, ...], ...]:
-    """The same for all spellings of a cron expression, such as ``@daily`` and ``0 0 * * *``."""
+    """Returns one value for all spellings of a cron, such as ``@daily`` and ``0 0 * * *``."""
     fields, nth_weekdays = croniter.expand(cron)
     nth = [f"{day}#{sorted(nths, key=str)}" for day, nths in sorted(nth_weekdays.items())]
     return (*(tuple(sorted(field, key=str)) for field in fields), tuple(nth))
 
 
 def next_tick(cron: str, after: datetime, tz: str | None = None) -> datetime:
-    """First moment of a cron expression after a given one.
+    """Returns the first moment of a cron expression after another moment.
 
-    Where the clock jumps over a time, the moment is the jump. Where the clock shows a time twice,
-    an expression with fixed hours fires the first time only, and one with ``*`` in the hours both
-    times.
+    If the clock jumps over a time, the moment is the jump. If the clock shows a time twice, an
+    expression with fixed hours fires the first time only, and one with ``*`` in the hours fires
+    both times.
 
     Args:
         cron: A cron expression with five fields, or an alias such as ``@daily``.
         after: An aware datetime; the result is later than this.
-        tz: IANA name of the zone in which the expression is read; UTC when not given.
+        tz: IANA name of the zone in which the expression is read; UTC if it is ``None``.
 
     Returns:
         The moment in UTC.
@@ -128,22 +132,22 @@ def next_tick(cron: str, after: datetime, tz: str | None = None) -> datetime:
 
 @lru_cache(maxsize=65_536)
 def _next_tick(cron: str, after: datetime, zone: ZoneInfo) -> datetime:
-    found: datetime | None = None
+    earliest: datetime | None = None
     repeats = canonical(cron)[1] == ("*",) or any(
         field.startswith("*") for field in cron.split()[1:2]
     )
-    for wall in _walls(cron, _started(after, zone)):
+    for wall in _walls(cron, _first_wall(after, zone)):
         moments = _moments(wall, zone, twice=repeats)
         later = [moment for moment in moments if moment > after]
-        found = min([*later, *([found] if found else [])], default=None)
-        # Times that follow on the clock may be earlier where it is set back, but not by more.
-        if found is not None and found <= moments[0]:
-            return found
+        earliest = min([*later, *([earliest] if earliest else [])], default=None)
+        # Later times on the clock may be earlier moments where it is set back, but not by more.
+        if earliest is not None and earliest <= moments[0]:
+            return earliest
     raise AssertionError("croniter ends with an error, not with the last tick")
 
 
-def _started(after: datetime, zone: ZoneInfo) -> datetime:
-    """The time on the clock from which to look; before any that it may show again."""
+def _first_wall(after: datetime, zone: ZoneInfo) -> datetime:
+    """Returns the time on the clock from which to look, before any that it may show again."""
     local = after.astimezone(zone)
     earlier, later = (after + sign * _WIDEST_CHANGE for sign in (-1, 1))
     if earlier.astimezone(zone).utcoffset() == later.astimezone(zone).utcoffset():
@@ -158,7 +162,7 @@ def _walls(cron: str, start: datetime) -> Iterator[datetime]:
 
 
 def _moments(wall: datetime, zone: ZoneInfo, *, twice: bool) -> list[datetime]:
-    """When a clock shows a time: once, twice, or where it jumps over it."""
+    """Returns the moments at which a clock shows a time, or that at which it jumps over it."""
     first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     if second < first:  # PEP 495: the offsets before and after a gap, in this order
         return [_jump(second, first, zone)]
@@ -166,7 +170,7 @@ def _moments(wall: datetime, zone: ZoneInfo, *, twice: bool) -> list[datetime]:
 
 
 def _jump(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
-    """The moment between two at which the clock is put forward, to the minute."""
+    """Returns the moment between two at which the clock is put forward, to the minute."""
     offset = before.astimezone(zone).utcoffset()
     while after - before > timedelta(minutes=1):
         middle = before + (after - before) / 2

@@ -26,7 +26,7 @@
         ├── LedgerBroken
         └── OutcomeMissing
 
-Each one builds its message from what it is given: the thing, the value, the cure.
+Each error builds its message from its arguments: the thing, the value, the cure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class SettingsError(ConfigurationError):
     """One or more settings cannot be used.
 
     Args:
-        problems: One line a setting; each names the variable, its value and what is accepted.
+        problems: One line for each setting, with the variable, its value and what is accepted.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -56,12 +56,12 @@ class SettingsError(ConfigurationError):
         super().__init__("\n".join(problems))
 
     @classmethod
-    def unknown(cls, name: str, origin: str, known: Iterable[str]) -> SettingsError:
-        """A setting that does not exist, with the nearest one that does."""
-        known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    def unknown(cls, name: str, origin: str, settings: Iterable[str]) -> SettingsError:
+        """Returns the error for a setting that does not exist, with the nearest one that does."""
+        names = sorted(settings)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
         hint = f"Did you mean {near[0]}? " if near else ""
-        return cls([f"{name} ({origin}) is not a setting. {hint}Settings: {', '.join(known)}"])
+        return cls([f"{name} ({origin}) is not a setting. {hint}Settings: {', '.join(names)}"])
 
 
 class ProjectNotFound(ConfigurationError):
@@ -100,10 +100,10 @@ class ProjectEmpty(ConfigurationError):
 class GatewayUnknown(ConfigurationError):
     """The gateway is not in the project's configuration."""
 
-    def __init__(self, gateway: str, known: Iterable[str], project: Path, variable: str) -> None:
+    def __init__(self, gateway: str, names: Iterable[str], project: Path, variable: str) -> None:
         super().__init__(
             f"Gateway {gateway!r} ({variable}) is not configured in {project}. "
-            f"Configured gateways: {', '.join(sorted(known)) or 'none'}"
+            f"Configured gateways: {', '.join(sorted(names)) or 'none'}"
         )
 
 
@@ -120,8 +120,8 @@ class EnvironmentNotFound(ConfigurationError):
 class ModelUnknown(ConfigurationError):
     """The project has no such model."""
 
-    def __init__(self, model: str, known: Iterable[str], project: Path) -> None:
-        by_lower = {name.lower(): name for name in known}
+    def __init__(self, model: str, names: Iterable[str], project: Path) -> None:
+        by_lower = {name.lower(): name for name in names}
         near = difflib.get_close_matches(model.lower(), by_lower, n=1, cutoff=0.5)
         hint = f"Did you mean {by_lower[near[0]]}? " if near else ""
         super().__init__(
@@ -151,7 +151,7 @@ class DuplicateAssetKey(ConfigurationError):
 
 
 class NotASQLMeshAsset(ConfigurationError):
-    """The condition ``SqlmeshDue()`` is evaluated for something that it knows nothing of."""
+    """The condition ``SqlmeshDue()`` is evaluated for an asset that is not one of its models."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
@@ -173,7 +173,7 @@ class NothingRestated(ConfigurationError):
 
 
 class ScaffoldingRefused(ConfigurationError):
-    """The component cannot be scaffolded as asked."""
+    """The scaffolder cannot write what was asked for."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Nothing is written: {reason}")

@@ -16,13 +16,13 @@ _ACCEPTED = (
 
 
 def external_key(template: str, catalog: str, schema: str, name: str) -> tuple[str, ...]:
-    """The parts of a table's asset key; those that come out empty are left out.
+    """Returns the parts of a table's asset key, without those that are empty.
 
     Args:
-        template: As :data:`ExternalKey` accepts it.
-        catalog: The table's; empty where it is the project's default one.
-        schema: The table's.
-        name: The table's own.
+        template: A template that :data:`ExternalKey` accepts.
+        catalog: The table's catalog; empty if it is the project's default one.
+        schema: The table's schema.
+        name: The table's own name.
     """
     filled = template.format(catalog=catalog, schema=schema, name=name)
     return tuple(part for part in filled.split("/") if part)

@@ -1,4 +1,4 @@
-"""Which settings are in use, and where each comes from."""
+"""Tells where the settings in use come from."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .settings import PREFIX, AutomationSettings
 def origins(
     settings: AutomationSettings, arguments: Collection[str] = (), prefix: str = PREFIX
 ) -> dict[str, str]:
-    """Where every setting that is given comes from, by its name; defaults are left out.
+    """Returns where every setting that is not a default comes from, by its name.
 
     Args:
-        settings: The settings, read from here and now.
-        arguments: Names of those that were given as arguments.
-        prefix: Of the environment variables.
+        settings: Settings that have just been read in this process.
+        arguments: Names of the settings that were arguments.
+        prefix: The prefix of the environment variables.
 
     Returns:
-        Such as ``SQLMESH_AUTOMATION_ENABLED`` or ``automation.yaml``; both where parts of a map
-        come from both.
+        Names such as ``SQLMESH_AUTOMATION_ENABLED`` or ``automation.yaml``; both of them if parts
+        of a map come from both.
     """
     file = settings.config
     in_file = yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file else {}
-    found: dict[str, str] = {}
+    origin: dict[str, str] = {}
     for name, field in type(settings).model_fields.items():
         own = f"{prefix}{name}".upper()
         variables = [
@@ -42,5 +42,5 @@ def origins(
         if name in arguments:
             sources = ["argument"]
         if sources:
-            found[name] = " over ".join(sources)
-    return found
+            origin[name] = " over ".join(sources)
+    return origin

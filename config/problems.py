@@ -1,4 +1,4 @@
-"""What is wrong with a value of the settings, in words."""
+"""Says in words what is wrong with a value of the settings."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _MAPPINGS = {
 }
 
 
-def holds(given: Any, path: Sequence[str | int]) -> bool:
-    """Whether values, nested as settings are, have something at a path."""
+def holds(values: Any, path: Sequence[str | int]) -> bool:
+    """Returns whether values, nested as settings are, have something at a path."""
     for part in path:
-        if not isinstance(given, dict) or part == "[key]":
+        if not isinstance(values, dict) or part == "[key]":
             return True
-        if part not in given:
+        if part not in values:
             return False
-        given = given[part]
+        values = values[part]
     return True
 
 
 def explain(problem: Any, prefix: str, file: str | Path | None) -> str:
-    """One line for a value that cannot be used: where it is, the value, what is accepted.
+    """Returns one line for a value that cannot be used: its place, the value, what is accepted.
 
     Args:
         problem: One of pydantic's errors.
-        prefix: Of the variables.
-        file: The YAML file that holds the value, where one does.
+        prefix: The prefix of the variables.
+        file: The YAML file that holds the value, or ``None`` if a variable or argument does.
     """
     first, *rest = (str(part) for part in problem["loc"] if part != "[key]")
     if first in {"cron_map", "models"} and rest:

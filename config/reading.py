@@ -1,4 +1,4 @@
-"""The YAML file of settings."""
+"""Reads the YAML file of settings."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import yaml
 from .errors import SettingsError
 
 
-def read_yaml(path: Path, prefix: str, known: set[str]) -> dict[str, Any]:
-    """The settings in the file that ``CONFIG`` names.
+def read_yaml(path: Path, prefix: str, names: set[str]) -> dict[str, Any]:
+    """Returns the settings in the file that ``CONFIG`` names.
 
     Args:
         path: The file.
-        prefix: That of the environment variables.
-        known: Names of all settings that may stand there.
+        prefix: The prefix of the environment variables.
+        names: The names of all settings that may stand there.
 
     Raises:
-        SettingsError: The file is missing, is no mapping, or names an unknown setting.
+        SettingsError: The file is missing, is not a mapping, or names an unknown setting.
     """
     variable = f"{prefix}CONFIG={path}"
     if not path.is_file():
@@ -31,6 +31,6 @@ def read_yaml(path: Path, prefix: str, known: set[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError([f"{variable} is not a mapping of settings to values: {content!r}"])
     for key in content:
-        if key not in known:
-            raise SettingsError.unknown(str(key), f"in {path}", known)
+        if key not in names:
+            raise SettingsError.unknown(str(key), f"in {path}", names)
     return content

@@ -1,4 +1,4 @@
-"""The reference of all settings, ``docs/settings.md``, made from the settings classes.
+"""Makes the reference of all settings, ``docs/settings.md``, from the settings classes.
 
 ``make docs-settings`` writes it: ``python -m dagster_sqlmesh_automation.config.reference``.
 """
@@ -48,7 +48,7 @@ EXAMPLES: Mapping[str, str] = {
     "keep_evaluations_days": "7",
     "config": "/etc/sqlmesh-automation.yaml",
 }
-"""A value of each environment variable, by the setting's name."""
+"""An example of each environment variable, by the setting's name."""
 
 RULE_EXAMPLES: Mapping[str, Any] = {
     "schedule": "0 6 * * 1-5 Europe/Berlin",
@@ -59,7 +59,7 @@ RULE_EXAMPLES: Mapping[str, Any] = {
     "priority": 10,
     "group": "finance",
 }
-"""A value of each key of a rule."""
+"""An example of each key of a rule."""
 
 MERGED = """\
 # automation.yaml, named by SQLMESH_AUTOMATION_CONFIG
@@ -77,11 +77,11 @@ MERGED_VARIABLES: Mapping[str, str] = {
     f"{PREFIX}MODELS": '{"finance.*": {"priority": 20}, "finance.orders": {"paused": true}}',
     f"{PREFIX}RETRY__MAX_ATTEMPTS": "2",
 }
-"""The environment of that example."""
+"""The environment variables of that example."""
 
 
 def reference() -> str:
-    """The text of ``docs/settings.md``."""
+    """Returns the text of ``docs/settings.md``."""
     variables = "\n".join(f"export {name}='{value}'" for name, value in MERGED_VARIABLES.items())
     return f"""\
 # Settings
@@ -167,14 +167,16 @@ def _default(default: object) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    """A field's type in words, with the limits of a number."""
-    given = [each for each in get_args(field.annotation) if each is not NoneType]
-    kind: Any = given[0] if given and NoneType in get_args(field.annotation) else field.annotation
+    """Returns a field's type in words, with the limits of a number."""
+    arguments = get_args(field.annotation)
+    kind: Any = field.annotation
+    if NoneType in arguments:
+        kind = next(argument for argument in arguments if argument is not NoneType)
     limits = [
-        f"{word} {getattr(each, name)}"
-        for each in field.metadata
+        f"{word} {getattr(constraint, name)}"
+        for constraint in field.metadata
         for name, word in (("ge", "at least"), ("le", "at most"))
-        if hasattr(each, name)
+        if hasattr(constraint, name)
     ]
     if kind is bool:
         return "`true` or `false`"
@@ -183,7 +185,7 @@ def _type(field: FieldInfo) -> str:
     if kind is Path:
         return "path"
     if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return " or ".join(f"`{each.value}`" for each in kind)
+        return " or ".join(f"`{member.value}`" for member in kind)
     is_object = get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel))
     return "JSON object" if is_object else "text"
 

@@ -1,4 +1,4 @@
-"""Settings for single models: rules, and what they can set."""
+"""Settings for single models: rules, and the values that they set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _checked(text: str) -> str:
 
 
 def _unquoted(value: Any) -> Any:
-    # What YAML makes of an ``off`` without quotes.
+    # YAML reads an ``off`` without quotes as false.
     return OFF if value is False else value
 
 
@@ -33,10 +33,10 @@ def _cron(text: str) -> str:
 
 
 CronText = Annotated[str, AfterValidator(_cron)]
-"""A cron expression or alias, as a SQLMesh model has it."""
+"""A cron expression or alias, as SQLMesh models have it."""
 
 ScheduleText = Annotated[str, BeforeValidator(_unquoted), AfterValidator(_checked)]
-"""A cron expression or alias, its time zone where it has its own; or ``off``."""
+"""A cron expression or alias, with a time zone if it has its own; or ``off``."""
 
 
 class RetrySettings(BaseModel):
@@ -66,7 +66,7 @@ class RetrySettings(BaseModel):
 
 
 class RetryRule(BaseModel):
-    """What a rule changes about retries."""
+    """The retry settings that a rule changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,7 +76,7 @@ class RetryRule(BaseModel):
 
 
 class ModelRule(BaseModel):
-    """What a rule sets for the models that its pattern matches. Every key is optional."""
+    """The values that a rule sets for the models that its pattern matches; all are optional."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,6 +112,6 @@ class ModelRule(BaseModel):
         description="Group of the asset in Dagster.",
     )
 
-    def given(self) -> dict[str, Any]:
-        """What the rule sets."""
+    def values(self) -> dict[str, Any]:
+        """Returns the values that the rule sets, by their names."""
         return self.model_dump(exclude_none=True)

@@ -1,4 +1,4 @@
-"""The settings of one automated SQLMesh environment, from the environment and a YAML file."""
+"""The settings of one automated SQLMesh environment, read from variables and a YAML file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PREFIX = "SQLMESH_AUTOMATION_"
 
 
 class Source(StrEnum):
-    """Where definitions come from."""
+    """What definitions are made from."""
 
     PROJECT = "project"
     ENVIRONMENT = "environment"
@@ -218,24 +218,24 @@ class AutomationSettings(BaseSettings):
 
     def __init__(self, **values: Any) -> None:
         prefix = values.get("_env_prefix", PREFIX)
-        known = _variables(type(self), prefix)
+        variables = _variables(type(self), prefix)
         for variable in os.environ:
-            if variable.startswith(prefix) and variable not in known:
-                raise SettingsError.unknown(variable, "environment variable", known)
+            if variable.startswith(prefix) and variable not in variables:
+                raise SettingsError.unknown(variable, "environment variable", variables)
         try:
             super().__init__(**values)
         except ValidationError as error:
             file = values.get("config") or os.environ.get(f"{prefix}CONFIG")
-            given = {**EnvSettingsSource(type(self), env_prefix=prefix)(), **values}
+            outside_file = {**EnvSettingsSource(type(self), env_prefix=prefix)(), **values}
             raise SettingsError(
                 [
-                    explain(problem, prefix, None if holds(given, problem["loc"]) else file)
+                    explain(problem, prefix, None if holds(outside_file, problem["loc"]) else file)
                     for problem in error.errors()
                 ]
             ) from error
         except SourceError as error:
             # A variable that should hold JSON; pydantic names the field and not the value.
-            variable = next(v for v in known if _is_broken_json(v))
+            variable = next(v for v in variables if _is_broken_json(v))
             raise SettingsError(
                 [f"{variable}={os.environ[variable]!r} is not JSON: {error.__cause__}"]
             ) from error
@@ -251,13 +251,13 @@ class AutomationSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then the YAML file."""
+        """Returns the sources, highest first: arguments, the environment, the YAML file."""
         path = init_settings().get("config") or env_settings().get("config")
         if path is None:
             return init_settings, env_settings
         prefix = getattr(env_settings, "env_prefix", PREFIX)
-        known = set(settings_cls.model_fields) - {"config"}
-        content = read_yaml(Path(path), prefix, known)
+        names = set(settings_cls.model_fields) - {"config"}
+        content = read_yaml(Path(path), prefix, names)
         return init_settings, env_settings, InitSettingsSource(settings_cls, content)
 
     @field_validator("project", "manifest", "config")
@@ -280,18 +280,18 @@ class AutomationSettings(BaseSettings):
         return name
 
     def variable(self, name: str) -> str:
-        """The environment variable of a setting, with the prefix in use."""
+        """Returns the environment variable of a setting, with the prefix in use."""
         return f"{self._prefix}{name}"
 
     @property
     def id(self) -> str:
-        """Name of this environment within Dagster definitions, as in ``sqlmesh_prod_…``."""
+        """The name of this environment within Dagster definitions, as in ``sqlmesh_prod_…``."""
         parts = ("sqlmesh", self.name, self.environment)
         return "_".join(part for part in parts if part)
 
 
 def _variables(settings: type[BaseSettings], prefix: str) -> set[str]:
-    """Every variable that is read: one for each setting, and for each part of ``RETRY``."""
+    """Returns every variable that is read: of each setting, and of each part of ``RETRY``."""
     parts = {f"retry__{part}" for part in RetrySettings.model_fields}
     return {f"{prefix}{name.upper()}" for name in {*settings.model_fields, *parts}}
 

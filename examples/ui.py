@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from demo import EXAMPLE, dagster_home, raw_data, script
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, port: int) -> None:
     project = folder / "ui" / "jaffle_shop"
     if not project.exists():
         ignored = shutil.ignore_patterns("*.duckdb*", ".cache", "logs", "__pycache__")
@@ -36,8 +37,12 @@ def main(folder: Path) -> None:
     }
     print("Automation, sensor sqlmesh_prod_automation: one tick every 30 seconds.", flush=True)
     command = [script("dagster"), "dev", "-m", "dagster_sqlmesh_automation.definitions"]
-    sys.exit(subprocess.call([*command, *sys.argv[2:]], env=environment))
+    sys.exit(subprocess.call([*command, "--port", str(port)], env=environment))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="for the project and Dagster's home")
+    parser.add_argument("--port", type=int, default=3000, help="of the webserver")
+    arguments = parser.parse_args()
+    main(arguments.folder.absolute(), arguments.port)

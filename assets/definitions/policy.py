@@ -94,7 +94,7 @@ def policies(settings: AutomationSettings, manifest: Manifest) -> dict[str, Poli
             values["schedule"], origins["schedule"] = mapping[1], f"CRON_MAP {mapping[0]}"
         for pattern, rule in settings.models.items():
             if node.fqn in matched[pattern]:
-                rule_values = _given(rule)
+                rule_values = _rule_values(rule)
                 values.update(rule_values)
                 origins.update(dict.fromkeys(rule_values, f"MODELS {pattern}"))
         policies_by_fqn[node.fqn] = _policy(settings, values, origins) if values else plain
@@ -130,9 +130,9 @@ def _like(value: str, pattern: str) -> bool:
     return fnmatchcase(value.lower(), pattern)
 
 
-def _given(rule: ModelRule) -> dict[str, Any]:
+def _rule_values(rule: ModelRule) -> dict[str, Any]:
     """What a rule sets; of retries each key for itself, as several rules may set different ones."""
-    values = rule.given()
+    values = rule.values()
     retry = values.pop("retry", {})
     return {**values, **{f"retry.{key}": value for key, value in retry.items()}}
 

@@ -149,7 +149,7 @@ def test_templates_may_stand_within_maps(load: Load, monkeypatch: pytest.MonkeyP
     ).settings
     assert settings.cron_map == {"@daily": "0 6 * * * Europe/Berlin", "@weekly": "off"}
     assert settings.retry.max_attempts == 5
-    assert settings.models["sales.*"].given() == {"priority": 10, "paused": False}
+    assert settings.models["sales.*"].values() == {"priority": 10, "paused": False}
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_every_example_is_accepted_and_is_not_the_default(
 
 
 def test_every_example_of_a_rule_is_accepted() -> None:
-    assert ModelRule(**reference.RULE_EXAMPLES).given() == reference.RULE_EXAMPLES
+    assert ModelRule(**reference.RULE_EXAMPLES).values() == reference.RULE_EXAMPLES
     assert {*reference.RULE_EXAMPLES} == {*ModelRule.model_fields}
 
 
@@ -81,7 +81,7 @@ def test_the_file_and_the_environment_are_merged_as_the_reference_says(
     merged: AutomationSettings,
 ) -> None:
     assert merged.cron_map == {"@daily": "0 6 * * 1-5", "@hourly": "off"}
-    assert [(name, rule.given()) for name, rule in merged.models.items()] == [
+    assert [(name, rule.values()) for name, rule in merged.models.items()] == [
         ("finance.*", {"priority": 20, "retry": {"max_attempts": 5}}),
         ("finance.orders", {"paused": True}),
     ]

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from measures import Bench
 from results import CONNECTED, DAGSTER, OURS, SQLMESH, Ratio, Record, Results, fitted_exponent
 from support.postgres import Server
+from support.projects import ROOT
+
+
+def test_the_benchmarks_explain_themselves_without_any_preparation() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    shown = subprocess.run(
+        [sys.executable, "benchmarks/bench.py", "--help"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "--only" in shown.stdout
 
 
 def test_an_exponent_is_the_slope_between_the_logarithms() -> None:
@@ -47,9 +64,9 @@ def test_what_failed_and_what_was_missed_stands_in_the_table() -> None:
 def test_a_run_is_measured_with_both_floors(tmp_path: Path, postgres_server: Server) -> None:
     bench = Bench(tmp_path, postgres_server, Results(), rounds=1)
     bench.runs(4, "duckdb", 0, peer=False)
-    found = {record.subject: record for record in bench.results.records}
-    assert found.keys() == {SQLMESH, DAGSTER, CONNECTED, OURS}
-    assert all(record.seconds for record in found.values())
-    assert found[SQLMESH].facts["executions"] == found[OURS].facts["executions"] == 1
-    assert found[OURS].facts["materialized"] == 4
-    assert "failed" not in found[OURS].facts
+    records = {record.subject: record for record in bench.results.records}
+    assert records.keys() == {SQLMESH, DAGSTER, CONNECTED, OURS}
+    assert all(record.seconds for record in records.values())
+    assert records[SQLMESH].facts["executions"] == records[OURS].facts["executions"] == 1
+    assert records[OURS].facts["materialized"] == 4
+    assert "failed" not in records[OURS].facts

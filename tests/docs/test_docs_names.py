@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -72,6 +73,17 @@ def test_every_target_of_make_that_is_named_exists() -> None:
     }
     assert named
     assert named <= {*targets}
+
+
+def test_make_opens_the_ui_on_the_port_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "8080")  # of another program
+
+    def recipe(*arguments: str) -> str:
+        command = ["make", "--dry-run", "ui", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+
+    assert "examples/ui.py .demo --port 3000" in recipe()
+    assert "examples/ui.py .demo --port 3001" in recipe("PORT=3001")
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))

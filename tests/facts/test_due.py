@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generator import generate_project
+from generator import Design, generate_project
 from support import projects
 
 from dagster_sqlmesh_automation.automation.facts.due import DueReader
@@ -166,7 +166,7 @@ def test_until_a_cron_elapses_or_the_state_changes_an_idle_read_computes_nothing
         return original(self, *args, **kwargs)
 
     project = tmp_path / "project"
-    generate_project(project, 4, extras=["audits"], crons=[("*/5 * * * *", None)])
+    generate_project(project, 4, Design(extras=["audits"], crons=[("*/5 * * * *", None)]))
     projects.plan(project, projects.PLANNED_AT)
     monkeypatch.setattr(Scheduler, "merged_missing_intervals", counting)
     reader = DueReader(AutomationSettings(project=project))

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from generator import generate_project
+from generator import Design, generate_project
 
 from dagster_sqlmesh_automation.assets.project import fingerprint
 from dagster_sqlmesh_automation.assets.project.manifest import (
@@ -62,7 +62,7 @@ class Preparing:
 def preparing(tmp_path: Path) -> Preparing:
     """A project of three models that has been prepared once."""
     project = tmp_path / "project"
-    generate_project(project, 3, extras=())
+    generate_project(project, 3, Design(extras=()))
     (project / "seeds").mkdir()
     (project / "seeds" / "numbers.csv").write_text("id\n1\n")
     (project / "models" / "seed.sql").write_text(

@@ -15,23 +15,23 @@ from .warehouse import Warehouse
 
 def tick_until_idle(shop: Warehouse, home: Path, at: datetime, most: int = 4) -> list[Any]:
     """Ticks of the command line until one asks for nothing; their documents."""
-    found: list[Any] = []
-    while not found or found[-1]["run_id"] is not None:
-        assert len(found) < most, found[-1]
-        found.append(tick_json(shop.project, "--at", at.isoformat(), DAGSTER_HOME=home))
-    return found
+    ticks: list[Any] = []
+    while not ticks or ticks[-1]["run_id"] is not None:
+        assert len(ticks) < most, ticks[-1]
+        ticks.append(tick_json(shop.project, "--at", at.isoformat(), DAGSTER_HOME=home))
+    return ticks
 
 
 def evaluated(instance: dg.DagsterInstance, asset: str) -> list[list[str]]:
     """The intervals that Dagster has been told of, oldest materialization first."""
-    found: list[list[str]] = []
+    intervals: list[list[str]] = []
     records = instance.fetch_materializations(dg.AssetKey(asset.split("/")), limit=1000).records
     for record in reversed(records):
-        made = record.asset_materialization
-        assert made is not None
-        if made.metadata["sqlmesh/outcome"].value == "executed":
-            found += made.metadata["sqlmesh/intervals"].value  # type: ignore[arg-type]
-    return found
+        materialization = record.asset_materialization
+        assert materialization is not None
+        if materialization.metadata["sqlmesh/outcome"].value == "executed":
+            intervals += materialization.metadata["sqlmesh/intervals"].value  # type: ignore[arg-type]
+    return intervals
 
 
 def disagreements(instance: dg.DagsterInstance, shop: Warehouse, since: datetime) -> list[str]:
@@ -40,18 +40,19 @@ def disagreements(instance: dg.DagsterInstance, shop: Warehouse, since: datetime
     Every interval from a moment on that SQLMesh has recorded of a model has been reported for its
     asset, once, and no other has.
     """
-    found = []
+    differences = []
     for name, recorded in shop.intervals().items():
-        told = evaluated(instance, name.replace(".", "/"))
-        doubled = [each for each, count in Counter(map(tuple, told)).items() if count > 1]
+        reported = evaluated(instance, name.replace(".", "/"))
+        counts = Counter(map(tuple, reported))
+        doubled = [interval for interval, count in counts.items() if count > 1]
         if doubled:
-            found.append(f"{name}: reported more than once: {doubled}")
+            differences.append(f"{name}: reported more than once: {doubled}")
         ends = [end for start, end in recorded if end > since.isoformat()]
-        covered = _merged([each for each in told if each[1] > since.isoformat()])
+        covered = _merged([interval for interval in reported if interval[1] > since.isoformat()])
         expected = [[since.isoformat(), end] for end in ends]
         if covered != expected:
-            found.append(f"{name}: reported {covered}, recorded {expected}")
-    return found
+            differences.append(f"{name}: reported {covered}, recorded {expected}")
+    return differences
 
 
 def _merged(intervals: list[list[str]]) -> list[list[str]]:

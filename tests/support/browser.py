@@ -27,10 +27,10 @@ _SIZE = {"width": 1400, "height": 900}
 
 def chromium() -> str:
     """Where Chromium is; skips the test where there is none."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
         pytest.skip("needs Chromium: apt-get install chromium, or set CHROMIUM")
-    return found
+    return path
 
 
 @contextmanager
@@ -70,9 +70,9 @@ class Browser:
 
     def sees(self, text: str, *, exact: bool = False) -> Locator:
         """Waits until a text is on the page."""
-        found = self.page.get_by_text(text, exact=exact).first
-        expect(found).to_be_visible(timeout=PATIENCE_MS)
-        return found
+        place = self.page.get_by_text(text, exact=exact).first
+        expect(place).to_be_visible(timeout=PATIENCE_MS)
+        return place
 
     def text(self) -> str:
         """All that the page says."""

@@ -270,8 +270,8 @@ class Deployment:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             with suppress(OSError):  # the webserver is on its way
-                if found := look():
-                    return found
+                if answer := look():
+                    return answer
             if self._process.poll() is not None or time.monotonic() > deadline:
                 tail = "\n".join(self.output.splitlines()[-60:])
                 raise AssertionError(f"{what}: it never came about. dagster dev said:\n{tail}")
@@ -346,8 +346,8 @@ class Deployment:
         """A run once it has ended."""
 
         def ended() -> LiveRun | None:
-            found = {run.run_id: run for run in self.runs()}
-            return found[run_id] if run_id in found and found[run_id].ended else None
+            run = {run.run_id: run for run in self.runs()}.get(run_id)
+            return run if run is not None and run.ended else None
 
         return self.wait_for(f"the end of run {run_id}", ended)
 

@@ -189,10 +189,10 @@ class Launch:
     @property
     def run(self) -> Run:
         """Its run, as the instance on disk has it now."""
-        found = self.instance.get_run_by_id(self.run_id)
-        assert found is not None
+        run = self.instance.get_run_by_id(self.run_id)
+        assert run is not None
         outcomes = read_history(self.instance, self.run_id, "sqlmesh_prod").outcomes
-        return Run(self.instance, self.run_id, found.is_success, outcomes)
+        return Run(self.instance, self.run_id, run.is_success, outcomes)
 
     @property
     def status(self) -> dg.DagsterRunStatus:

@@ -62,7 +62,9 @@ def day(number: int) -> str:
 def recorded(run: Run, asset: str) -> Recorded:
     """What the log holds for an asset, such as ``sales/orders``."""
     step = asset.replace("/", "__")
-    made = [event.asset_key.to_user_string() for event in run.events(T.ASSET_MATERIALIZATION)]
+    materialized = [
+        event.asset_key.to_user_string() for event in run.events(T.ASSET_MATERIALIZATION)
+    ]
     assert run.steps(T.STEP_SKIPPED) == set(), "a skipped step skips all that reads its asset"
     checks: dict[str, set[str]] = {}
     for (key, name), evaluation in run.checks().items():
@@ -77,19 +79,19 @@ def recorded(run: Run, asset: str) -> Recorded:
         else "started"
         if step in run.steps(T.STEP_START)
         else "not started",
-        materializations=made.count(asset),
+        materializations=materialized.count(asset),
         checks={audit: " and ".join(sorted(results)) for audit, results in checks.items()},
     )
 
 
 def check(run: Run, asset: str, audit: str) -> Any:
     """The evaluation of an audit that an asset uses once."""
-    (found,) = (
-        evaluation
-        for (key, name), evaluation in run.checks().items()
+    (evaluation,) = (
+        result
+        for (key, name), result in run.checks().items()
         if key == asset and _audit(name) == audit
     )
-    return found
+    return evaluation
 
 
 def _audit(check_name: str) -> str:
@@ -116,10 +118,10 @@ def failure(run: Run, asset: str) -> tuple[str, dict[str, Any]]:
 
 def runless(instance: dg.DagsterInstance, asset: str) -> list[dg.AssetMaterialization]:
     """An asset's materializations that belong to no step, oldest first."""
-    found = instance.fetch_materializations(dg.AssetKey(asset.split("/")), limit=100).records
+    records = instance.fetch_materializations(dg.AssetKey(asset.split("/")), limit=100).records
     return [
         record.asset_materialization
-        for record in reversed(found)
+        for record in reversed(records)
         if record.asset_materialization is not None and not record.event_log_entry.run_id
     ]
 
@@ -222,8 +224,8 @@ def intervals(project: Path) -> dict[str, list[list[str]]]:
             if snapshot.is_model
         }
 
-    found: dict[str, list[list[str]]] = projects.with_context(project, read)
-    return found
+    by_name: dict[str, list[list[str]]] = projects.with_context(project, read)
+    return by_name
 
 
 def _iso(timestamp_ms: int) -> str:

@@ -90,11 +90,11 @@ class Database:
 
     def locks(self) -> int:
         """How many advisory locks are held in the database."""
-        ((found,),) = self.query(
+        ((locks,),) = self.query(
             "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database "
             "WHERE locktype = 'advisory' AND datname = current_database()"
         )
-        return int(found)
+        return int(locks)
 
 
 class Server:

@@ -54,7 +54,7 @@ class Twin:
 
     def __init__(self, designs: Sequence[Design], start: datetime) -> None:
         self.snapshots: dict[str, Any] = {}
-        self._known: dict[str, tuple[datetime, datetime, list[Range]]] = {}
+        self._looks: dict[str, tuple[datetime, datetime, list[Range]]] = {}
         models: dict[str, Any] = {}
         for design in designs:
             zone = f", cron_tz '{design.cron_tz}'" if design.cron_tz else ""
@@ -78,8 +78,8 @@ class Twin:
         return self._look(name, at)[1]
 
     def _look(self, name: str, at: datetime) -> tuple[datetime, datetime, list[Range]]:
-        known = self._known.get(name)
-        if known is None or not known[0] <= at < known[1]:
+        look = self._looks.get(name)
+        if look is None or not look[0] <= at < look[1]:
             snapshot = self.snapshots[name]
             # SQLMesh looks at every interval since the model's start; what is recorded without a
             # gap need not be looked at again.
@@ -87,16 +87,16 @@ class Twin:
                 len(snapshot.intervals) == 1 and snapshot.model.kind.is_incremental_by_time_range
             )
             start = moment(snapshot.intervals[0][1]) - DAY if settled else None
-            found = missing_intervals([snapshot], start=start, end=at, execution_time=at)
-            intervals = [tuple(each) for each in found.get(snapshot, [])]
-            known = self._known[name] = (at, snapshot.node.cron_next(at), intervals)
-        return known
+            missing = missing_intervals([snapshot], start=start, end=at, execution_time=at)
+            intervals = [(begin, end) for begin, end in missing.get(snapshot, [])]
+            look = self._looks[name] = (at, snapshot.node.cron_next(at), intervals)
+        return look
 
     def record(self, name: str, intervals: Sequence[Range]) -> None:
         """Records that intervals have been evaluated."""
         for start, end in intervals:
             self.snapshots[name].add_interval(start, end)
-        self._known.pop(name, None)
+        self._looks.pop(name, None)
 
 
 @dataclass
@@ -273,30 +273,30 @@ class Simulation:
 
     def _moments(self, at: datetime, decisions: dict[str, Decision]) -> list[datetime]:
         """When something can change without a run that ends."""
-        found = [at + timedelta(days=3)]
+        moments = [at + timedelta(days=3)]
         for name, decision in decisions.items():
-            found.append(decision.next_cron or at)
+            moments.append(decision.next_cron or at)
             policy = self.by_name[name].policy
             if decision.due is not None and policy.schedule is not None:
                 opens = policy.schedule.opens(decision.due.since or at)
-                found.append(
+                moments.append(
                     opens if opens > at else policy.schedule.opens(at + timedelta(seconds=1))
                 )
             if decision.retry_at is not None:
-                found.append(decision.retry_at)
+                moments.append(decision.retry_at)
             if name in self._requested_at and policy.min_gap:
-                found.append(self._requested_at[name] + policy.min_gap)
-        return [each.astimezone(UTC) for each in found if each > at]
+                moments.append(self._requested_at[name] + policy.min_gap)
+        return [change.astimezone(UTC) for change in moments if change > at]
 
     def _upstream(self, name: str) -> set[str]:
-        found: set[str] = set()
+        upstream: set[str] = set()
         queue = list(self.by_name[name].parents)
         while queue:
             parent = queue.pop()
-            if parent not in found:
-                found.add(parent)
+            if parent not in upstream:
+                upstream.add(parent)
                 queue.extend(self.by_name[parent].parents)
-        return found
+        return upstream
 
 
 def plain_runs(

@@ -70,11 +70,13 @@ class Run:
 
     def checks(self) -> dict[tuple[str, str], Any]:
         """Check evaluations by asset key and name."""
-        found = (
+        evaluations = (
             event.asset_check_evaluation_data
             for event in self.events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         )
-        return {(check.asset_key.to_user_string(), check.check_name): check for check in found}
+        return {
+            (check.asset_key.to_user_string(), check.check_name): check for check in evaluations
+        }
 
     def failure(self, step: str) -> Any:
         """A step's failure."""

@@ -112,11 +112,11 @@ class Warehouse:
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
         """The rows of all models as their readers see them, sorted."""
-        found = {}
+        tables = {}
         for name in self.names():
             rows = self.query(f"SELECT * FROM {name}")
-            found[name] = sorted(rows, key=repr)
-        return found
+            tables[name] = sorted(rows, key=repr)
+        return tables
 
     def names(self) -> list[str]:
         """Names of the models."""
@@ -155,7 +155,7 @@ def warehouse(
         at: The moment; the data begin with the month.
     """
     folder.mkdir(parents=True)
-    made = Warehouse(folder, database)
+    shop = Warehouse(folder, database)
     duck = {"type": "duckdb", "database": str(folder / "warehouse.duckdb")}
     connection = database.sqlmesh if database is not None else duck
     gateway: dict[str, Any] = {"connection": {**connection, "concurrent_tasks": tasks}}
@@ -176,10 +176,10 @@ def warehouse(
         name = f"shop.{Path(path).stem}"
         (folder / path).write_text(text.replace("{fail}", _FAIL.format(name=name)))
     for statement in (*_RAW, *raw):
-        made.query(statement)
+        shop.query(statement)
     projects.plan(folder, at)
     prepare(AutomationSettings(project=folder), load_manifest)
-    return made
+    return shop
 
 
 def sleeping(name: str, reads: Iterable[str] = (), seconds: float = 0.0) -> str:

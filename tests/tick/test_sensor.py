@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from generator import generate_project
+from generator import Design, generate_project
 from support import projects
 from support.ticks import Automation
 
@@ -153,7 +153,9 @@ def test_a_tick_of_more_assets_and_checks_than_dagster_allows_is_still_one_run(
 ) -> None:
     models, audits = 50, 10
     project = tmp_path / "project"
-    names = generate_project(project, models, crons=[("@hourly", None)], kinds=["VIEW"], extras=())
+    names = generate_project(
+        project, models, Design(crons=[("@hourly", None)], kinds=["VIEW"], extras=())
+    )
     given = ", ".join(f"accepted_range(column := 1, min_v := -{n})" for n in range(audits))
     for file in (project / "models").rglob("*.sql"):
         file.write_text(file.read_text().replace("MODEL (", f"MODEL (audits ({given}),", 1))
