@@ -12,6 +12,7 @@ from sqlmesh.core.snapshot.definition import expand_range
 
 from ..intervals import Interval, moment
 from ..project.opening import SQLMESH_LOCK
+from ..project.outages import is_outage
 from ..project.snapshots import display_name
 from .recorder import Progress
 from .scheduler import error_message
@@ -218,7 +219,12 @@ class RecordingConsole(SignalConsole):
             name, cause = error.node.snapshot_name, error.__cause__ or error
             if name not in self._scheduler.failed:
                 self._scheduler.failed.add(name)
-                self._scheduler.recorder.failed(name, error=error_message(cause), audit=False)
+                self._scheduler.recorder.failed(
+                    name,
+                    error=error_message(cause),
+                    audit=False,
+                    unreachable=is_outage(cause),
+                )
 
 
 def _next(snapshot: Snapshot, at: datetime) -> datetime:

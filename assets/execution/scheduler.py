@@ -17,8 +17,8 @@ from ..intervals import Interval, moment
 from ..lease.server import ModelLease
 from ..ledger.outcome import AuditOutcome
 from ..naming import check_name
-from ..project.failures import is_unreachable
 from ..project.model_facts import audit_args
+from ..project.outages import is_outage
 from ..project.snapshots import display_name, table_identity
 from .recorder import Recorder
 
@@ -77,7 +77,7 @@ class RecordingScheduler(Scheduler):
                 error=error_message(error),
                 audit=audit,
                 sql=sql,
-                unreachable=is_unreachable(error),
+                unreachable=is_outage(error),
             )
             raise
 

@@ -14,6 +14,7 @@ from ...config.errors import (
     Unavailable,
 )
 from ...config.settings import AutomationSettings
+from .outages import is_outage
 
 
 @contextmanager
@@ -64,20 +65,6 @@ def naming_failures(settings: AutomationSettings) -> Iterator[None]:
         raise named from error
 
 
-def is_unreachable(error: BaseException) -> bool:
-    """Whether a model failed because a server was out of reach, so that trying again may help."""
-    cause: BaseException | None = error
-    while cause is not None:
-        kinds = {kind.__name__ for kind in type(cause).__mro__}
-        if kinds & {"OperationalError", "InterfaceError"}:
-            # psycopg2 has no code where the connection broke, 08 for the connection itself and
-            # 57P for a server that shuts down; any other one is the query's own.
-            code = getattr(cause, "pgcode", "")
-            return code is None or code.startswith(("08", "57P"))
-        cause = cause.__cause__ or cause.__context__
-    return False
-
-
 def _unavailable(settings: AutomationSettings, error: Exception) -> Unavailable | None:
     """The error for a database that is locked or out of reach, if that is what happened."""
     cause: BaseException | None = error
@@ -89,7 +76,8 @@ def _unavailable(settings: AutomationSettings, error: Exception) -> Unavailable 
         if kinds & {"OperationalError", "InterfaceError", "IOException"}:
             return StateUnavailable(settings.project, str(cause).strip())
         cause = cause.__cause__ or cause.__context__
-    return None
+    # The drivers of warehouses in the cloud raise classes of their own.
+    return StateUnavailable(settings.project, str(error).strip()) if is_outage(error) else None
 
 
 def _locked(message: str) -> tuple[str, str]:

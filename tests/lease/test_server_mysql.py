@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import random
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,64 +16,30 @@ from typing import Any
 
 import pytest
 from sqlmesh import Context
+from support.mariadb import INSTALLED, MariaDB, running_mariadb
 from support.server_lease import HOLD, ITEMS, ORDERS, STOCK, opened, run
 
 from dagster_sqlmesh_automation.assets.lease import server as server_lease
 from dagster_sqlmesh_automation.assets.lease.waiting import Wait
 from dagster_sqlmesh_automation.config.errors import LeaseLost, LeaseTaken
 
-pymysql = pytest.importorskip("pymysql", reason="SQLMesh's driver for MySQL is not installed")
+pytest.importorskip("pymysql", reason="SQLMesh's driver for MySQL is not installed")
 
-# Debian has servers where only root looks.
-PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
-TOOLS = [shutil.which(tool, path=PATH) for tool in ("mariadbd", "mariadb-install-db")]
-pytestmark = pytest.mark.skipif(not all(TOOLS), reason="no MariaDB server is installed")
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="no MariaDB server is installed")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A new server, as a connection of SQLMesh's configuration, which takes no socket's path."""
-    folder = tmp_path_factory.mktemp("mariadb")
-    daemon, install = map(str, TOOLS)
-    common = ["--no-defaults", f"--datadir={folder / 'data'}", f"--user={getpass.getuser()}"]
-    quiet = ["--auth-root-authentication-method=normal", "--skip-test-db"]
-    subprocess.run([install, *common, *quiet], check=True, stdout=subprocess.DEVNULL)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    listen = ["--bind-address=127.0.0.1", f"--port={port}", f"--socket={folder / 'socket'}"]
-    files = [f"--pid-file={folder / 'pid'}", f"--log-error={folder / 'log'}"]
-    login = {"user": "root", "password": ""}
-    connection = {"type": "mysql", "host": "127.0.0.1", "port": port, **login}
-    with subprocess.Popen([daemon, *common, *listen, *files]) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while not answers(connection):
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            yield connection
-        finally:
-            process.kill()
-
-
-def answers(connection: dict[str, Any]) -> bool:
-    try:
-        return query(connection, "SELECT 1") == [(1,)]
-    except pymysql.err.OperationalError:
-        return False
-
-
-def query(connection: dict[str, Any], statement: str) -> list[tuple[Any, ...]]:
-    values = {key: value for key, value in connection.items() if key != "type"}
-    with pymysql.connect(**values) as session, session.cursor() as cursor:
-        cursor.execute(statement)
-        return list(cursor.fetchall())
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    with running_mariadb(tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
 
 
 @pytest.fixture
-def context(server: dict[str, Any], tmp_path: Path) -> Context:
+def context(server: MariaDB, tmp_path: Path) -> Context:
     # Each test has a state of its own: a session ends a moment after its client has closed it.
-    return opened(tmp_path / "project", state_connection=server, state_schema=tmp_path.name)
+    return opened(
+        tmp_path / "project", state_connection=server.connection, state_schema=tmp_path.name
+    )
 
 
 def test_sqlmesh_keeps_its_state_there(context: Context) -> None:
@@ -129,7 +90,7 @@ def test_what_a_killed_process_held_is_free_at_once(context: Context) -> None:
 
 
 def test_a_lease_whose_session_has_ended_is_lost_for_good(
-    context: Context, server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    context: Context, server: MariaDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_lease, "_CHECK_SECONDS", 0.0)
     with run(context, "4f1c", executions=1) as lost, ThreadPoolExecutor(1) as pool:
@@ -138,7 +99,7 @@ def test_a_lease_whose_session_has_ended_is_lost_for_good(
         with run(context, "93d0") as curious, pytest.raises(LeaseTaken) as caught:
             curious.hold(ORDERS)
         (session,) = re.findall(r"connection (\d+)", str(caught.value))
-        query(server, f"KILL {session}")
+        server.query(f"KILL {session}")
         for seconds in (0.0, 0.0, 3600.0):
             monkeypatch.setattr(server_lease, "_CHECK_SECONDS", seconds)
             with pytest.raises(LeaseLost):
@@ -170,10 +131,13 @@ def test_whoever_contends_for_a_thousand_models_gets_through(
 
 
 def test_the_same_state_is_one_whatever_database_a_connection_begins_in(
-    context: Context, server: dict[str, Any], tmp_path: Path
+    context: Context, server: MariaDB, tmp_path: Path
 ) -> None:
     context.state_sync.migrate()
-    place = {"state_connection": server | {"database": "mysql"}, "state_schema": tmp_path.name}
+    place = {
+        "state_connection": server.connection | {"database": "mysql"},
+        "state_schema": tmp_path.name,
+    }
     other = opened(tmp_path / "other", **place)
     # Context.state_sync would make the tables where there are none.
     assert other._new_state_sync().get_versions(validate=False).schema_version > 0
@@ -184,12 +148,12 @@ def test_the_same_state_is_one_whatever_database_a_connection_begins_in(
 
 
 def test_two_states_on_one_server_do_not_exclude_each_other(
-    context: Context, server: dict[str, Any], tmp_path: Path
+    context: Context, server: MariaDB, tmp_path: Path
 ) -> None:
     places: list[dict[str, Any]] = [
-        {"state_connection": server, "state_schema": "another"},
-        {"state_connection": server | {"database": "mysql"}, "state_schema": None},
-        {"state_connection": server | {"database": "sys"}, "state_schema": None},
+        {"state_connection": server.connection, "state_schema": "another"},
+        {"state_connection": server.connection | {"database": "mysql"}, "state_schema": None},
+        {"state_connection": server.connection | {"database": "sys"}, "state_schema": None},
     ]
     with ExitStack() as runs:
         runs.enter_context(run(context, "4f1c", executions=1)).hold(ORDERS)
