@@ -1,4 +1,4 @@
-"""One tick: the plan, the decisions, the conditions that show them, and the sensor.
+"""This room makes a tick: the plan, the decisions, the conditions that show them, the sensor.
 
 Decisions are pure functions of facts. What reads facts lives in ``facts``, what repairs records in
 ``upkeep``.

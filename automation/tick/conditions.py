@@ -1,4 +1,4 @@
-"""The automation condition of a model: a tree that looks a tick's decision up.
+"""A model's automation condition is a tree that looks a tick's decision up.
 
 The tree holds no logic of its own. It shows a person, in Dagster's UI, what was decided and why;
 ``sqlmesh-automation explain`` prints the same tree.
@@ -26,11 +26,11 @@ from .planner import LABEL, Planner
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a decision.
+    """Describes one part of a decision.
 
     Attributes:
-        label: What has to hold for the model to be requested; never changes from tick to tick.
-        look: Whether it holds in a decision, and why; the reason is empty where none is needed.
+        label: What has to hold for the model to be requested; it never changes from tick to tick.
+        look: Returns whether it holds in a decision, and why; the reason may be empty.
         upstream: Whether it is about what the model reads.
     """
 
@@ -42,16 +42,16 @@ class Part:
 def parts(
     model: ManifestModel | ManifestStandaloneAudit | Node, policy: Policy
 ) -> tuple[Part, ...]:
-    """The parts of a model's decisions; it is requested where all of them hold."""
+    """Returns the parts of a model's decisions; it is requested if all of them hold."""
     cron = " ".join(filter(None, (model.cron, model.cron_tz)))
     schedule = "off" if policy.paused else str(policy.schedule or "whenever it is due")
     return (
         Part(f"due in SQLMesh ({cron})", _due),
-        Part(f"schedule open ({schedule})", lambda each: (not each.schedule, each.schedule)),
-        Part("not in progress", lambda each: (not each.in_progress, each.in_progress)),
-        Part("upstream ready", lambda each: (not each.upstream, each.upstream), upstream=True),
-        Part("retry allowed", lambda each: (not each.retry, each.retry)),
-        Part("within limits", lambda each: (not each.limits, each.limits)),
+        Part(f"schedule open ({schedule})", lambda d: (not d.schedule, d.schedule)),
+        Part("not in progress", lambda d: (not d.in_progress, d.in_progress)),
+        Part("upstream ready", lambda d: (not d.upstream, d.upstream), upstream=True),
+        Part("retry allowed", lambda d: (not d.retry, d.retry)),
+        Part("within limits", lambda d: (not d.limits, d.limits)),
     )
 
 
@@ -63,9 +63,10 @@ def _due(decision: Decision) -> tuple[bool, str]:
 
 @dataclass(frozen=True, eq=False)
 class _LookUp(dg.AutomationCondition[Any]):
-    """One part of a decision as a condition.
+    """Shows one part of a decision as a condition.
 
-    What changes from tick to tick stands in a child condition: Dagster keeps a history by label.
+    What changes from tick to tick stands in a child condition, because Dagster keeps a history by
+    label.
     """
 
     part: Part
@@ -74,16 +75,16 @@ class _LookUp(dg.AutomationCondition[Any]):
 
     @property
     def name(self) -> str:
-        """Formal name, which also tells Dagster whether this is the same condition as before."""
+        """Returns the name, by which Dagster also tells whether the condition has changed."""
         return self.part.label
 
     @property
     def requires_cursor(self) -> bool:
-        """Nothing is remembered from tick to tick."""
+        """Returns false: nothing is remembered from tick to tick."""
         return False
 
     def evaluate(self, context: AutomationContext[Any]) -> AutomationResult[Any]:
-        """True for the key where the decision's part is."""
+        """Returns the key if this part of its decision holds, with the reason as a child."""
         plan = self.planner.plan_of(context.asset_graph_view)
         decision = plan.decisions.get(self.model)
         holds, reason = (
@@ -108,13 +109,13 @@ class _LookUp(dg.AutomationCondition[Any]):
         )
 
     def _object(self, context: AutomationContext[Any], plan: TickPlan) -> str:
-        """What only the evaluation itself can tell against it; empty for nothing."""
+        """Returns what only the evaluation can hold against it; empty if nothing."""
         return ""
 
 
 @dataclass(frozen=True, eq=False)
 class _Reason(dg.AutomationCondition[Any]):
-    """A reason in words, shown below the condition that it explains."""
+    """Shows a reason in words below the condition that it explains."""
 
     text: str
 
@@ -139,7 +140,7 @@ class _UpstreamReady(_LookUp):
         if not plan.decisions[self.model].requested:
             return ""
         for key in plan.requested_upstream(self.model):
-            # Dagster evaluates upstream assets first. Theirs may be composed with other conditions.
+            # Dagster evaluates upstream assets first; their conditions may be composed with others.
             subset = context.request_subsets_by_key.get(key)
             if subset is None or subset.is_empty:
                 return f"upstream {key.to_user_string()} is due and held by its own condition"
@@ -149,14 +150,14 @@ class _UpstreamReady(_LookUp):
 def sqlmesh_due(
     planner: Planner, model: ManifestModel | ManifestStandaloneAudit | Node, policy: Policy
 ) -> dg.AutomationCondition[Any]:
-    """Requested when SQLMesh holds the model due and nothing holds it back.
+    """Requests a model when SQLMesh holds it due and nothing holds it back.
 
-    Compose it with other conditions as any, for example ``default & in_office_hours``.
+    It composes with other conditions, for example ``default & in_office_hours``.
 
     Args:
         planner: The planner whose decisions the tree looks up.
         model: The model or standalone audit.
-        policy: How it is automated.
+        policy: How the model is automated.
     """
     first, second, *others = (
         (_UpstreamReady if part.upstream and policy.waits_for_upstream else _LookUp)(
@@ -169,42 +170,42 @@ def sqlmesh_due(
 
 @dataclass(frozen=True)
 class SqlmeshDue(dg.AutomationCondition[Any]):
-    """The default condition of a model, to compose where it is not at hand.
+    """Stands for the default condition of a model, to compose it where that is not at hand.
 
-    For the assets of a SQLMesh environment::
+    Use it on the assets of a SQLMesh environment::
 
         defs = build_definitions().map_resolved_asset_specs(
             func=lambda spec: spec.replace_attributes(automation_condition=SqlmeshDue() & ours),
             selection=dg.AssetSelection.groups("finance"),
         )
 
-    The condition that an asset already has will do as well: ``spec.automation_condition & ours``.
+    The condition that an asset already has does as well: ``spec.automation_condition & ours``.
     """
 
     @property
     def name(self) -> str:
-        """Formal name."""
+        """Returns the name by which Dagster tells conditions apart."""
         return "sqlmesh_due"
 
     def get_label(self) -> str:
-        """The default condition's, whose place it takes."""
+        """Returns the label of the default condition, whose place it takes."""
         return LABEL
 
     @property
     def requires_cursor(self) -> bool:
-        """Nothing is remembered from tick to tick."""
+        """Returns false: nothing is remembered from tick to tick."""
         return False
 
     async def evaluate(self, context: AutomationContext[Any]) -> AutomationResult[Any]:  # type: ignore[override]
-        """As the default condition of the asset.
+        """Evaluates the default condition of the asset.
 
         Raises:
-            NotASQLMeshAsset: It is another asset's, or is evaluated by another sensor.
+            NotASQLMeshAsset: The asset is no model, or another sensor evaluates it.
         """
-        found = Planner.node_of(context.key, context.asset_graph_view)
-        if found is None:
+        owner = Planner.node_of(context.key, context.asset_graph_view)
+        if owner is None:
             raise NotASQLMeshAsset(context.key.to_user_string())
-        planner, node = found
+        planner, node = owner
         child = context.for_child_condition(
             sqlmesh_due(planner, node, node.policy),
             child_indices=[0],

@@ -1,4 +1,4 @@
-"""Which models one tick requests, and why the others are held: a pure function of facts."""
+"""Decides which models one tick requests, and why the others are held: a pure function."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from ..facts.facts import Due, Facts, Limits, Node, spoken, spoken_intervals
 from .retries import retry
 
 REASONS = ("schedule", "in_progress", "upstream", "retry", "lookback", "limits")
-"""Attributes of a decision that hold a model, in the order in which they are told."""
+"""Lists the attributes of a decision that hold a model, in the order in which they are told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether one model is requested at one tick, and why.
+    """Says whether one model is requested at one tick, and why.
 
     Attributes:
-        due: What SQLMesh would do; ``None`` where its cron has not elapsed.
-        next_cron: When its cron elapses next, where the environment holds the model; in the zone
-            of the settings.
+        due: What SQLMesh would do; ``None`` if its cron has not elapsed.
+        next_cron: When its cron elapses next, in the zone of the settings; ``None`` if the
+            environment does not hold it.
         is_audit: Whether it is a standalone audit and no model.
-        is_planned: Whether the environment holds it; not before a plan has added it.
+        is_planned: Whether the environment holds it; it does not before a plan has added it.
         schedule: Why its schedule, a pause or the least gap between requests holds it; this and
-            the following are empty where they do not.
+            the following are empty if they do not hold it.
         in_progress: Why a run in progress holds it.
         upstream: Why something that it reads holds it.
         retry: Why its last failures hold it.
         limits: Why this tick's run has no place for it.
-        retry_at: When its last failures no longer hold it, where they do; in the zone of the
-            settings.
+        retry_at: When its last failures no longer hold it, in the zone of the settings; ``None``
+            if they do not hold it.
     """
 
     model: str
@@ -49,34 +49,34 @@ class Decision:
 
     @property
     def is_due(self) -> bool:
-        """Whether SQLMesh would evaluate at least one interval now."""
+        """Returns whether SQLMesh would evaluate at least one interval now."""
         return self.due is not None and bool(self.due.intervals)
 
     @property
     def held_by(self) -> str:
-        """The first of :data:`REASONS` that holds a due model; empty where it is requested."""
+        """Returns the first of :data:`REASONS` that holds a due model; empty if none does."""
         return next((reason for reason in REASONS if getattr(self, reason)), "")
 
     @property
     def held(self) -> str:
-        """Why a due model is not requested; empty where it is."""
+        """Returns why a due model is not requested; empty if it is."""
         return str(getattr(self, self.held_by)) if self.held_by else ""
 
     @property
     def lookback(self) -> str:
-        """Why evaluating it would only repeat its lookback; empty where it would do more."""
+        """Returns why evaluating it would only repeat its lookback; empty if it would do more."""
         if self.due is None or not self.due.only_lookback:
             return ""
         return f"only its lookback is ready: {self.due.waiting}"
 
     @property
     def requested(self) -> bool:
-        """Whether the tick requests the model."""
+        """Returns whether the tick requests the model."""
         return self.is_due and not self.held
 
     @property
     def reason(self) -> str:
-        """The decision in words."""
+        """Returns the decision in words."""
         if not self.is_planned:
             return "not in the SQLMesh environment: a plan has to add it"
         if self.due is None:
@@ -95,101 +95,126 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
     - it is paused, its schedule has not fired since SQLMesh held it due, or its last request is
       too recent;
     - a run in progress covers it, or something upstream or downstream of it;
-    - something upstream of it is due and not requested: SQLMesh would evaluate that first. Not so
-      where its policy is to ignore that;
-    - its last runs failed, as :func:`.retry` has it;
+    - something upstream of it is due and not requested, because SQLMesh would evaluate that first;
+      a policy can ignore that;
+    - its last runs failed, as :func:`.retry` tells;
     - nothing but its lookback is ready, which every tick would evaluate again. What reads it is
       not held by that, as nothing new is missing upstream;
     - as many runs are in progress, or as many models requested, as are allowed.
 
     Args:
         nodes: All models and standalone audits, in topological order.
-        facts: What is known.
+        facts: What the tick has read.
         limits: What holds for the tick as a whole.
 
     Returns:
         The decisions by ``fqn``, in the order of the nodes.
     """
-    decisions: dict[str, Decision] = {}
-    blocked: dict[str, str] = {}
-    below = _upstream_of_runs(nodes, facts.in_progress)
-    full = _full(facts.in_progress, limits)
-    requested = 0
-    for node in nodes:
-        run_id = facts.in_progress.get(node.fqn)
-        upstream = next((blocked[parent] for parent in node.parents if parent in blocked), "")
-        in_progress = f"run {run_id} is evaluating it" if run_id else below.get(node.fqn, "")
-        decision = _decision(node, facts, limits, in_progress=in_progress, upstream=upstream)
-        if decision.requested:
-            requested += 1
-            decision = replace(decision, limits=_over(requested, limits) or full)
-        decisions[node.fqn] = decision
-        if run_id:
-            blocked[node.fqn] = f"upstream {node.name} is being evaluated by run {run_id}"
+    tick = _Tick(nodes, facts, limits)
+    return {node.fqn: tick.decide(node) for node in nodes}
+
+
+class _Tick:
+    """Decides one model after the other, and remembers what holds those downstream.
+
+    Args:
+        nodes: All models and standalone audits, in topological order.
+        facts: What the tick has read.
+        limits: What holds for the tick as a whole.
+    """
+
+    def __init__(self, nodes: Sequence[Node], facts: Facts, limits: Limits) -> None:
+        self._facts, self._limits = facts, limits
+        self._zone = ZoneInfo(limits.zone)
+        self._read_by_runs = _upstream_of_runs(nodes, facts.in_progress)
+        self._full = _full(facts.in_progress, limits)
+        self._blocked: dict[str, str] = {}
+        self._requested = 0
+
+    def decide(self, node: Node) -> Decision:
+        """Decides for a model; call it for the models upstream first."""
+        decision = self._by_others(node)
+        if decision.is_due:
+            decision = self._within_limits(self._by_itself(node, decision))
+        self._block(node, decision)
+        return decision
+
+    def _by_others(self, node: Node) -> Decision:
+        """Returns what runs in progress and the models upstream say of a model."""
+        state, run_id = self._facts.state, self._facts.in_progress.get(node.fqn)
+        next_cron = state.next_cron.get(node.fqn)
+        upstream = ""
+        if node.policy.waits_for_upstream:
+            reasons = (self._blocked[fqn] for fqn in node.parents if fqn in self._blocked)
+            upstream = next(reasons, "")
+        return Decision(
+            model=node.fqn,
+            name=node.name,
+            due=state.due.get(node.fqn),
+            next_cron=next_cron.astimezone(self._zone) if next_cron else None,
+            is_audit=node.is_audit,
+            is_planned=node.fqn in state.models,
+            in_progress=(
+                f"run {run_id} is evaluating it" if run_id else self._read_by_runs.get(node.fqn, "")
+            ),
+            upstream=upstream,
+        )
+
+    def _by_itself(self, node: Node, decision: Decision) -> Decision:
+        """Adds what a due model's failures and its policy say."""
+        waits = retry(node, self._facts, self._zone)
+        return replace(
+            decision,
+            retry=waits.reason,
+            retry_at=waits.at,
+            schedule=_schedule(node, self._facts, waits.resumed, self._zone),
+        )
+
+    def _within_limits(self, decision: Decision) -> Decision:
+        """Counts a model that is to be requested, and holds it if the tick has no place for it."""
+        if not decision.requested:
+            return decision
+        self._requested += 1
+        most, setting = self._limits.models, f"{self._limits.prefix}MAX_MODELS_PER_RUN"
+        if most and self._requested > most:
+            return replace(decision, limits=f"this tick's run has its {most} models ({setting})")
+        return replace(decision, limits=self._full)
+
+    def _block(self, node: Node, decision: Decision) -> None:
+        """Remembers why what reads a model is held."""
+        if run_id := self._facts.in_progress.get(node.fqn):
+            self._blocked[node.fqn] = f"upstream {node.name} is being evaluated by run {run_id}"
         elif decision.upstream:
             # Also through a model that is not due itself: SQLMesh evaluates all that misses
             # intervals upstream, however far.
-            blocked[node.fqn] = upstream
+            self._blocked[node.fqn] = decision.upstream
         elif decision.is_due and not decision.requested and not decision.lookback:
-            blocked[node.fqn] = f"upstream {node.name} is held: {decision.held}"
-    return decisions
-
-
-def _decision(
-    node: Node, facts: Facts, limits: Limits, *, in_progress: str, upstream: str
-) -> Decision:
-    """The decision about one model, before the limits of the tick as a whole."""
-    state, zone = facts.state, ZoneInfo(limits.zone)
-    next_cron = state.next_cron.get(node.fqn)
-    decision = Decision(
-        model=node.fqn,
-        name=node.name,
-        due=state.due.get(node.fqn),
-        next_cron=next_cron.astimezone(zone) if next_cron else None,
-        is_audit=node.is_audit,
-        is_planned=node.fqn in state.models,
-        in_progress=in_progress,
-        upstream=upstream if node.policy.waits_for_upstream else "",
-    )
-    if not decision.is_due:
-        return decision
-    waits = retry(node, facts, zone)
-    return replace(
-        decision,
-        retry=waits.reason,
-        retry_at=waits.at,
-        schedule=_schedule(node, facts, waits.resumed, zone),
-    )
-
-
-def _over(requested: int, limits: Limits) -> str:
-    """Why a model is one too many for this tick's run; empty where it is not."""
-    if not limits.models or requested <= limits.models:
-        return ""
-    full_run = f"this tick's run has its {limits.models} models"
-    return f"{full_run} ({limits.prefix}MAX_MODELS_PER_RUN)"
+            self._blocked[node.fqn] = f"upstream {node.name} is held: {decision.held}"
 
 
 def _upstream_of_runs(nodes: Sequence[Node], in_progress: Mapping[str, str]) -> dict[str, str]:
-    """What is upstream of models that a run evaluates: it would change under them."""
+    """Returns why what is upstream of models that a run evaluates is held, by ``fqn``.
+
+    Evaluating it would change it under them.
+    """
     reasons: dict[str, str] = {}
     if not in_progress:
         return reasons
     for node in reversed(nodes):
         run_id = in_progress.get(node.fqn)
-        why = (
+        reason = (
             f"run {run_id} is evaluating {node.name}, which reads it"
             if run_id
             else reasons.get(node.fqn)
         )
-        if why:
+        if reason:
             for parent in node.parents:
-                reasons.setdefault(parent, why)
+                reasons.setdefault(parent, reason)
     return reasons
 
 
 def _full(in_progress: Mapping[str, str], limits: Limits) -> str:
-    """Why no further run is requested; empty where one may be."""
+    """Returns why no further run is requested; empty if one may be."""
     runs = sorted(set(in_progress.values()))
     if len(runs) < limits.executions:
         return ""
@@ -199,13 +224,13 @@ def _full(in_progress: Mapping[str, str], limits: Limits) -> str:
 
 
 def _schedule(node: Node, facts: Facts, resumed: datetime | None, zone: ZoneInfo) -> str:
-    """Why a model's schedule, a pause or the least gap holds it; empty where nothing does.
+    """Returns why a model's schedule, a pause or the least gap holds it; empty if none does.
 
     Args:
         node: The model, which is due.
-        facts: What is known.
-        resumed: The cron tick at which its attempts start anew; ``None`` where none failed.
-        zone: Zone of the times.
+        facts: What the tick has read.
+        resumed: When it starts anew after its last attempt failed; ``None`` if it does not.
+        zone: The zone of the times.
     """
     policy, at = node.policy, facts.state.at
     if node.fqn in facts.unautomated:

@@ -1,4 +1,4 @@
-"""OpenTelemetry metrics of ticks."""
+"""Ticks report OpenTelemetry metrics here."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TickMetrics:
         return self
 
     def planned(self, plan: TickPlan) -> None:
-        """What the tick has decided."""
+        """Reports what the tick has decided."""
         held = Counter(decision.held_by for decision in plan.due)
         _due.set(len(plan.due), self._attributes)
         for reason in REASONS:

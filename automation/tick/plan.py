@@ -1,4 +1,4 @@
-"""One tick's plan and how it reads."""
+"""A plan holds what one tick decides, and puts it into words."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .decisions import Decision
 
 @dataclass(frozen=True)
 class TickPlan:
-    """What one tick decides.
+    """Holds what one tick decides.
 
     Attributes:
         environment: The SQLMesh environment.
-        zone: IANA zone of times in messages.
+        zone: The IANA zone of times in messages.
         state: What SQLMesh holds due.
-        decisions: The decision about every model and standalone audit, by ``fqn``.
+        decisions: The decision on every model and standalone audit, by ``fqn``.
         attempts: The last runs that failed to evaluate a due model, newest first, by ``fqn``.
-        parents: ``fqn`` of what each of them reads.
-        keys: Asset key of every model, by ``fqn``.
+        parents: The ``fqn`` of everything that a model or standalone audit reads, by ``fqn``.
+        keys: The asset key of every model, by ``fqn``.
     """
 
     environment: str
@@ -37,24 +37,22 @@ class TickPlan:
 
     @cached_property
     def due(self) -> list[Decision]:
-        """Decisions of the models that SQLMesh would evaluate now."""
+        """Returns the decisions on the models that SQLMesh would evaluate now."""
         return [decision for decision in self.decisions.values() if decision.is_due]
 
     @cached_property
     def requested(self) -> list[Decision]:
-        """Decisions of the models that the tick requests."""
+        """Returns the decisions on the models that the tick requests."""
         return [decision for decision in self.due if decision.requested]
 
     @cached_property
     def shown(self) -> int:
-        """A digest of all that the conditions show; the same where nothing would change there."""
-        return hash(
-            tuple((decision.model, decision.reason) for decision in self.decisions.values())
-        )
+        """Returns a digest of all that the conditions show; it changes if anything does there."""
+        return hash(tuple((model, decision.reason) for model, decision in self.decisions.items()))
 
     @property
     def counted(self) -> str:
-        """How many are due, such as ``3 of 18 models due``; standalone audits apart."""
+        """Returns how many are due, such as ``3 of 18 models due``; standalone audits apart."""
         models = sum(not decision.is_audit for decision in self.decisions.values())
         due = sum(not decision.is_audit for decision in self.due)
         audits = len(self.due) - due
@@ -63,7 +61,7 @@ class TickPlan:
 
     @property
     def skip_message(self) -> str:
-        """Why the tick requests nothing, in one line."""
+        """Returns why the tick requests nothing, in one line."""
         if self.state.planned_at is None:
             return f"{self.counted}; held: plan {self.state.plan_id} is being applied"
         if self.due:
@@ -78,7 +76,7 @@ class TickPlan:
         return f"{self.counted}; next: {first.name} at {spoken(first.next_cron)}"
 
     def requested_upstream(self, fqn: str) -> Iterator[dg.AssetKey]:
-        """Assets nearest upstream of a model that the tick requests too."""
+        """Yields the assets nearest upstream of a model that the tick requests too."""
         queue, seen = list(self.parents[fqn]), set()
         while queue:
             parent = queue.pop()
@@ -91,13 +89,13 @@ class TickPlan:
                 queue.extend(self.parents[parent])
 
     def withheld(self, requested: Set[dg.AssetKey]) -> Iterator[str]:
-        """A line for each model that its own condition holds, though nothing of SQLMesh does."""
+        """Yields a line for each model that its own condition holds and SQLMesh does not."""
         for decision in self.requested:
             if not decision.is_audit and self.keys[decision.model] not in requested:
                 yield f"{decision.name} held: by what was added to its automation condition"
 
     def lines(self) -> Iterator[str]:
-        """The tick in words: every due model, its intervals, and what holds any back."""
+        """Yields the tick in words: every due model, its intervals, and what holds it."""
         at = spoken(self.state.at.astimezone(ZoneInfo(self.zone)))
         yield (f"{self.environment} at {at}: {self.counted}, {len(self.requested)} requested")
         for decision in self.decisions.values():

@@ -1,4 +1,4 @@
-"""Makes a tick's plan: reads the facts and decides."""
+"""The planner makes a tick's plan: it reads the facts and decides."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .decisions import decide
 from .plan import TickPlan
 
 LABEL = "SQLMesh model is due and nothing holds it"
-"""Label of every model's default automation condition."""
+"""Labels every model's default automation condition."""
 
 _PLANNERS: WeakKeyDictionary[AssetGraphView, Planner] = WeakKeyDictionary()
 
@@ -39,13 +39,13 @@ class Planner:
 
     Args:
         settings: The SQLMesh environment.
-        manifest: The environment's models.
-        index: The models' assets and checks.
+        manifest: The models of the environment.
+        index: Tells which assets and checks stand for them.
         policies: How each model is automated, by ``fqn``.
 
     Attributes:
-        composed: Whether some asset's condition is not ours alone, so that it may change its mind
-            without a decision that changes.
+        composed: Whether some asset's condition is not ours alone, so that its result may change
+            while our decision stays.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Planner:
         """Reads the facts and decides.
 
         Raises:
-            AutomationError: SQLMesh's state cannot be read, as :meth:`.DueReader.read` says.
+            AutomationError: As :meth:`.DueReader.read`.
         """
         state = self._due_reader().read(at)
         # Runs after SQLMesh's state: a run that ends in between has recorded its intervals.
@@ -118,7 +118,7 @@ class Planner:
         )
 
     def learn(self, graph: BaseAssetGraph[Any]) -> None:
-        """Takes from the code location's assets which of them are automated, and how.
+        """Learns from the code location's assets which of them are automated, and how.
 
         A translator, or whoever merges the definitions, may take a condition away or compose it.
         """
@@ -136,26 +136,26 @@ class Planner:
         self._graph = graph
 
     def recover(self, instance: dg.DagsterInstance) -> Iterator[str]:
-        """Reports what runs evaluated that died before they said so; a line for each model."""
+        """Reports what runs evaluated that died before they reported it; yields a line for each."""
         yield from self._recovery.report(instance, self._due_reader().recorded)
 
     def report_outside(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
-        """Reports what was evaluated outside Dagster; a line for each model."""
+        """Reports what was evaluated outside Dagster; yields a line for each model."""
         reader = self._due_reader()
         yield from self._outside.report(instance, plan.state, reader.recorded, reader.altered_since)
 
     def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
-        """A model's SQLMesh snapshot and its intervals, as of the last :meth:`plan`; by ``fqn``."""
+        """Returns a model's SQLMesh snapshot and its intervals, as of the last :meth:`plan`."""
         return self._due_reader().recorded(model)
 
     def report_drift(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
-        """Reports where definitions and environment differ, once for each plan; a line for each."""
+        """Reports once for each plan where definitions and environment differ; yields lines."""
         return self._drift.report(instance, plan.state)
 
     def priority_tag(self, plan: TickPlan) -> dict[str, str]:
-        """Dagster's priority of a plan's run: that of its most urgent model."""
-        settings_of = [self._priorities.get(decision.model) for decision in plan.requested]
-        priorities = [priority for priority in settings_of if priority is not None]
+        """Returns the tag for Dagster's priority of a plan's run: that of its most urgent model."""
+        wanted = (self._priorities.get(decision.model) for decision in plan.requested)
+        priorities = [priority for priority in wanted if priority is not None]
         return {PRIORITY_TAG: str(max(priorities))} if priorities else {}
 
     def attach(self, view: AssetGraphView, plan: TickPlan) -> None:
@@ -164,7 +164,7 @@ class Planner:
         _PLANNERS[view] = self
 
     def plan_of(self, view: AssetGraphView) -> TickPlan:
-        """The plan of one evaluation, made at the first question.
+        """Returns the plan of one evaluation, and makes it at the first call.
 
         Dagster makes one view for an evaluation, whatever asks for it: our sensor, a sensor of
         the user's, or ``dagster.evaluate_automation_conditions``.
@@ -177,7 +177,7 @@ class Planner:
 
     @staticmethod
     def node_of(key: dg.AssetKey, view: AssetGraphView) -> tuple[Planner, Node] | None:
-        """The model behind an asset and the planner of an evaluation, where there is one."""
+        """Returns an evaluation's planner and the model behind an asset, if there are any."""
         if (planner := _PLANNERS.get(view)) is None:
             return None
         node = planner._by_key.get(key)
@@ -195,12 +195,12 @@ class Planner:
 
 
 def _is_partial(node: Node, state: DueState) -> bool:
-    """Whether it has a schedule and SQLMesh does not tell since when it is due."""
+    """Returns whether a model has a schedule and SQLMesh does not tell since when it is due."""
     return node.policy.schedule is not None and state.due[node.fqn].since is None
 
 
 def _nodes(manifest: Manifest, policies: Mapping[str, Policy]) -> tuple[Node, ...]:
-    """Models and standalone audits in topological order, read through embedded models."""
+    """Returns models and standalone audits in topological order, without embedded models."""
     sources: dict[str, tuple[str, ...]] = {}
     for model in manifest.models:
         sources[model.fqn] = _through_unexecuted(model.depends_on, manifest, sources)
@@ -234,7 +234,7 @@ def _nodes(manifest: Manifest, policies: Mapping[str, Policy]) -> tuple[Node, ..
 def _through_unexecuted(
     depends_on: Sequence[str], manifest: Manifest, sources: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, ...]:
-    """What is read, with each model that SQLMesh inlines replaced by what that one reads."""
+    """Returns what is read; a model that SQLMesh inlines is replaced by what that one reads."""
     read = (
         (fqn,) if manifest.by_fqn[fqn].is_executed else sources[fqn]
         for fqn in depends_on

@@ -1,23 +1,25 @@
-"""When a model whose runs failed is requested again: a pure function of facts."""
+"""Decides when a model whose runs failed is requested again: a pure function."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from ...config.rules import RetrySettings
 from ..facts.attempts import counts, next_cron
-from ..facts.facts import Facts, Node, spoken
+from ..facts.facts import Attempt, Facts, Node, spoken
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What a model's failures mean for it.
+    """Says what a model's failures mean for it.
 
     Attributes:
-        reason: Why its failures hold the model; empty where they do not.
-        at: When they no longer hold it; ``None`` where they do not.
-        resumed: The cron tick that it waits for or has waited for after its last attempt.
+        reason: Why they hold it; empty if they do not.
+        at: When they no longer hold it; ``None`` if they do not.
+        resumed: The cron tick that it waits for, or has waited for, after its last attempt.
     """
 
     reason: str = ""
@@ -26,7 +28,7 @@ class Retry:
 
 
 def retry(node: Node, facts: Facts, zone: ZoneInfo) -> Retry:
-    """Why a model's failures hold it.
+    """Decides whether a model's failures hold it.
 
     - One that failed is requested again after a delay, which doubles each time up to a limit,
       until it has had all its attempts. Then it waits for its next cron tick.
@@ -36,43 +38,59 @@ def retry(node: Node, facts: Facts, zone: ZoneInfo) -> Retry:
 
     Args:
         node: The model.
-        facts: What is known.
-        zone: Zone of the times.
+        facts: What the tick has read.
+        zone: The zone of the times.
     """
-    attempts, state, policy = facts.attempts.get(node.fqn, ()), facts.state, node.policy.retry
-    row = [attempt for attempt in attempts if counts(node, state.planned_at, attempts[0], attempt)]
+    attempts = facts.attempts.get(node.fqn, ())
+    row = [a for a in attempts if counts(node, facts.state.planned_at, attempts[0], a)]
     if not row:
         return Retry()
     last, following = row[0], next_cron(node, row[0])
-    failed = [attempt for attempt in row if attempt.tried]
-    spent = len(failed) >= policy.max_attempts or not last.retried
-    if state.at >= following:
+    failures = [attempt for attempt in row if attempt.tried]
+    spent = len(failures) >= node.policy.retry.max_attempts or not last.retried
+    if facts.state.at >= following:
         return Retry(resumed=following if spent else None)
     if spent:
-        number = f", attempt {len(failed)} of {policy.max_attempts}" if last.retried else ""
-        when, again = "at", following
-        if (schedule := node.policy.schedule) is not None:
-            when, again = "after", schedule.opens(max(facts.since(node), following))
-        local = again.astimezone(zone)
-        return Retry(
-            f"{last.why} in run {last.run_id}{number}; "
-            f"tried again {when} its next cron tick, {spoken(local)}",
-            at=local,
-        )
-    untried = next((n for n, attempt in enumerate(row) if attempt.tried), len(row))
-    again, what = last.ended + _pause(untried), "tried again"
-    if failed:
-        delay = min(policy.delay_seconds * 2 ** min(len(failed) - 1, 30), policy.max_delay_seconds)
-        again = max(again, failed[0].ended + timedelta(seconds=delay))
-        what = f"attempt {len(failed) + 1} of {policy.max_attempts}"
-    if state.at >= again:
+        return _waits_for_cron(node, facts, row, zone)
+    again = _again(row, node.policy.retry)
+    if facts.state.at >= again:
         return Retry()
     again = min(again, following).astimezone(zone)
+    number = f"attempt {len(failures) + 1} of {node.policy.retry.max_attempts}"
+    what = number if failures else "tried again"
     return Retry(f"{last.why} in run {last.run_id}; {what} at {spoken(again)}", at=again)
 
 
+def _waits_for_cron(node: Node, facts: Facts, row: Sequence[Attempt], zone: ZoneInfo) -> Retry:
+    """Returns why a model that has no attempt left waits for its cron, or the schedule after."""
+    last, following = row[0], next_cron(node, row[0])
+    failures = sum(attempt.tried for attempt in row)
+    number = f", attempt {failures} of {node.policy.retry.max_attempts}" if last.retried else ""
+    when, again = "at", following
+    if (schedule := node.policy.schedule) is not None:
+        when, again = "after", schedule.opens(max(facts.since(node), following))
+    local = again.astimezone(zone)
+    return Retry(
+        f"{last.why} in run {last.run_id}{number}; "
+        f"tried again {when} its next cron tick, {spoken(local)}",
+        at=local,
+    )
+
+
+def _again(row: Sequence[Attempt], policy: RetrySettings) -> datetime:
+    """Returns when a model that has attempts left is tried again, whatever its cron."""
+    untried = next((number for number, attempt in enumerate(row) if attempt.tried), len(row))
+    again = row[0].ended + _pause(untried)
+    failures = [attempt for attempt in row if attempt.tried]
+    if not failures:
+        return again
+    doublings = min(len(failures) - 1, 30)
+    delay = min(policy.delay_seconds * 2**doublings, policy.max_delay_seconds)
+    return max(again, failures[0].ended + timedelta(seconds=delay))
+
+
 def _pause(untried: int) -> timedelta:
-    """None after the first run, then a minute, two, four, up to an hour."""
+    """Returns none after the first run, then a minute, two, four, up to an hour."""
     if untried <= 1:
         return timedelta()
     return min(timedelta(minutes=2 ** min(untried - 2, 10)), timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""The sensor: one tick, at most one run request, and why."""
+"""The sensor makes one tick: at most one run request, and the reasons."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from .plan import TickPlan
 from .planner import Planner
 
 MODELS_TAG = "sqlmesh/models"
-"""Run tag: how many models the tick requested."""
+"""Tags a run with how many models the tick requested."""
 
-# The evaluator writes two lines for every asset; the tick's log has our own.
+# The evaluator writes two lines for every asset; the tick's log has our own lines.
 _QUIET = logging.getLogger(f"{__name__}.evaluator")
 _QUIET.setLevel(logging.ERROR)
 
@@ -41,12 +41,12 @@ _QUIET.setLevel(logging.ERROR)
 class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
     """Evaluates the conditions of one SQLMesh environment and requests one run.
 
-    Dagster's own evaluation in user code is limited to 500 assets and checks and cannot put a
-    skip message or tags that depend on the tick; this one builds the evaluation itself.
+    Dagster's own evaluation in user code is limited to 500 assets and checks, and can put neither
+    a skip message nor tags that depend on the tick; this sensor builds the evaluation itself.
 
     Args:
         settings: The SQLMesh environment.
-        planner: The planner that makes each tick's plan.
+        planner: Makes each tick's plan.
         gateway: The gateway's name.
     """
 
@@ -74,15 +74,15 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         self._housekeeping = Housekeeping(timedelta(days=settings.keep_evaluations_days))
 
     def with_attributes(self, *, jobs: Any = None, metadata: Any = None) -> SqlmeshAutomationSensor:
-        """A copy with other metadata; Dagster's own would forget the subclass."""
+        """Returns a copy with other metadata; Dagster's own method would forget the subclass."""
         copy = SqlmeshAutomationSensor(self._settings, self._planner, self._gateway)
         with_metadata(copy, self, metadata)
         return copy
 
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
-        """One tick, called by Dagster's daemon through the code server.
+        """Makes one tick; Dagster's daemon calls it through the code server.
 
-        A locked DuckDB database passes by itself, so it skips the tick.
+        A locked DuckDB database passes by itself, so the tick is skipped.
 
         Raises:
             AutomationError: The facts cannot be read; Dagster shows the tick as failed.
@@ -122,7 +122,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         Args:
             context: The sensor's context, with instance and repository.
             plan: What the tick decides.
-            simulated: Whether the plan is not for now, so that the run has to be told.
+            simulated: Whether the plan is for another moment than now; the run carries it in a tag.
         """
         if plan.state.planned_at is None:
             return _result(context, skip_message=plan.skip_message)
@@ -132,20 +132,50 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         return self._evaluate_conditions(context, plan, tags)
 
     def _is_shown(self, context: dg.SensorEvaluationContext, plan: TickPlan) -> bool:
-        """Whether Dagster shows the plan already, so that nothing has to be evaluated.
+        """Returns whether Dagster shows the plan already, so that nothing has to be evaluated.
 
         The cursor tells whether Dagster has taken the evaluation in which it was shown.
         """
-        evaluated = (context.cursor, plan.shown)
-        return not plan.requested and not self._planner.composed and self._shown == evaluated
+        if plan.requested or self._planner.composed:
+            return False
+        return self._shown == (context.cursor, plan.shown)
 
     def _evaluate_conditions(
         self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]
     ) -> SensorExecutionData:
+        evaluation = self._evaluation(context, plan, tags)
+        # Every condition is handed the evaluation's one view of the asset graph.
+        self._planner.attach(graph_view(evaluation), plan)
+        requests, new_cursor, evaluations = evaluation.evaluate()
+        if len(requests) > 1:
+            raise dg.DagsterInvariantViolationError(
+                f"One tick asked for {len(requests)} runs. Assets of a SQLMesh environment must "
+                "not be partitioned and must be in one repository."
+            )
+        assert context.repository_def is not None
+        graph = context.repository_def.asset_graph
+        requests = [_counted(_without_drift_checks(graph, request)) for request in requests]
+        keys = {key for request in requests for key in request.asset_selection or ()}
+        for line in plan.withheld(keys):
+            context.log.info(line)
+        cursor_text = asset_daemon_cursor_to_instigator_serialized_cursor(new_cursor)
+        self._shown = (cursor_text, plan.shown)
+        return _result(
+            context,
+            run_requests=requests,
+            skip_message=None if requests else plan.skip_message,
+            cursor=cursor_text,
+            evaluations=evaluations,
+        )
+
+    def _evaluation(
+        self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]
+    ) -> AutomationTickEvaluationContext:
+        """Returns Dagster's evaluation of the conditions; ``tags`` are added to the run's."""
         assert context.repository_def is not None
         graph = context.repository_def.asset_graph
         cursor = asset_daemon_cursor_from_instigator_serialized_cursor(context.cursor, graph)
-        evaluation = AutomationTickEvaluationContext(
+        return AutomationTickEvaluationContext(
             evaluation_id=cursor.evaluation_id,
             instance=context.instance,
             asset_graph=graph,
@@ -164,37 +194,16 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             evaluation_time=plan.state.at,
             logger=_QUIET,
         )
-        # The evaluation's one view of the asset graph is what every condition is handed.
-        self._planner.attach(graph_view(evaluation), plan)
-        requests, new_cursor, evaluations = evaluation.evaluate()
-        requests = [_without_drift_checks(graph, request) for request in requests]
-        if len(requests) > 1:
-            raise dg.DagsterInvariantViolationError(
-                f"One tick asked for {len(requests)} runs. Assets of a SQLMesh environment must "
-                "not be partitioned and must be in one repository."
-            )
-        requests = [_counted(request) for request in requests]
-        for line in plan.withheld({key for each in requests for key in each.asset_selection or ()}):
-            context.log.info(line)
-        cursor_text = asset_daemon_cursor_to_instigator_serialized_cursor(new_cursor)
-        self._shown = (cursor_text, plan.shown)
-        return _result(
-            context,
-            run_requests=requests,
-            skip_message=None if requests else plan.skip_message,
-            cursor=cursor_text,
-            evaluations=evaluations,
-        )
 
 
 def _counted(request: dg.RunRequest) -> dg.RunRequest:
-    """A request with its number of models, which only the conditions know in the end."""
+    """Returns a request tagged with its number of models, which the conditions decide."""
     count = len(request.asset_selection or ())
     return request._replace(tags={**request.tags, MODELS_TAG: str(count)})
 
 
 def _without_drift_checks(graph: BaseAssetGraph[Any], request: dg.RunRequest) -> dg.RunRequest:
-    """The request with its checks named: left open, it would be for all checks of its assets."""
+    """Returns the request with its checks named; unnamed, all checks of its assets would run."""
     keys = request.asset_check_keys
     if keys is None:
         keys = list(graph.get_check_keys_for_assets(set(request.asset_selection or ())))

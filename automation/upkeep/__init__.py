@@ -1,4 +1,4 @@
-"""What a tick puts right beside its decisions: dead runs, outside evaluations, drift, old records.
+"""This room puts right what a tick finds: dead runs, outside evaluations, drift, old records.
 
-Each part reports to Dagster what is so in SQLMesh. Nothing here requests a run.
+Each part reports to Dagster what is true in SQLMesh. Nothing here requests a run.
 """

@@ -1,4 +1,4 @@
-"""Drift: where the loaded definitions are not what the SQLMesh environment holds.
+"""Drift is where the loaded definitions are not what the SQLMesh environment holds.
 
 Definitions come from project files, or from what the environment held when they were loaded; the
 environment goes on with each plan. Ticks evaluate what the environment holds, whatever differs.
@@ -6,8 +6,9 @@ environment goes on with each plan. Ticks evaluate what the environment holds, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -20,17 +21,17 @@ from ...config.settings import AutomationSettings
 from ..facts.facts import DueState
 
 CHECK = "sqlmesh_environment"
-"""Name of the check of every model that SQLMesh evaluates."""
+"""Names the check of every model that SQLMesh evaluates."""
 
 _MOST_LINES = 20
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
-    """Where definitions and environment differ: a sentence for each model concerned, by ``fqn``.
+    """Returns where definitions and environment differ: a sentence for each model, by ``fqn``.
 
-    External tables do not count: SQLMesh never evaluates them. Of standalone audits only that
-    they are there.
+    External tables do not count, because SQLMesh never evaluates them. Of standalone audits it
+    only counts whether they are there.
     """
     plan = "plan it, or " if manifest.plan_id is None else ""
     cure = f"{plan}reload the code location"
@@ -41,7 +42,7 @@ def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
         if held is None:
             differences[model.fqn] = f"{model.name} is not in the SQLMesh environment: {cure}"
             continue
-        # The hash of a SQL model's metadata has its query in it, too.
+        # The hash of a SQL model's metadata contains its query, too.
         changed = ""
         if model.code_version != held.data:
             changed = "its logic"
@@ -54,7 +55,7 @@ def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
     audits = {audit.fqn: audit.name for audit in manifest.standalone_audits}
     for fqn in audits.keys() - state.hashes.keys():
         differences[fqn] = f"{audits[fqn]} is not in the SQLMesh environment: {cure}"
-    # What is gone from the project and still read looks like an external table there.
+    # A model that is gone from the project and still read looks like an external table there.
     for fqn in sorted(state.hashes.keys() - {model.fqn for model in models} - audits.keys()):
         name = fqn.replace('"', "")
         differences[fqn] = f"{name} is in the SQLMesh environment and has no asset: {cure}"
@@ -62,11 +63,11 @@ def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
 
 
 class DriftReport:
-    """Reports drift, once for each plan of the environment.
+    """Reports drift once for each plan of the environment.
 
     Args:
         manifest: What the definitions were made from.
-        index: Which asset stands for which model.
+        index: Tells which asset stands for which model.
     """
 
     def __init__(self, manifest: Manifest, index: AssetIndex) -> None:
@@ -74,17 +75,17 @@ class DriftReport:
         self._reported: str | None = None
 
     def report(self, instance: dg.DagsterInstance, state: DueState) -> Iterator[str]:
-        """Reports it, as evaluations of asset checks that belong to no run.
+        """Reports drift as evaluations of asset checks that belong to no run.
 
-        What the latest evaluation of a check says already is not said again, and a model that
-        none of them has found different gets none.
+        It repeats nothing that the latest evaluation of a check says, and reports no model that
+        agrees and has never differed.
 
         Args:
-            instance: The instance that records checks.
+            instance: Records the checks.
             state: What the environment holds; nothing is reported while a plan is being applied.
 
         Yields:
-            A line for each model that differs, at most twenty, then how many more.
+            A line for each model that differs, at most twenty, then how many more there are.
         """
         if state.planned_at is None or state.plan_id == self._reported:
             return
@@ -103,33 +104,27 @@ class DriftReport:
             differs = differences.get(fqn)
             record = _evaluated(instance, latest.get(key))
             evaluation = record.evaluation if record is not None else None
-            shown = None if evaluation is None or evaluation.passed else evaluation.description
+            passed = evaluation is None or evaluation.passed
+            shown = None if evaluation is None or passed else evaluation.description
             if differs != shown:
                 instance.report_runless_asset_event(
-                    dg.AssetCheckEvaluation(
-                        asset_key=key.asset_key,
-                        check_name=key.name,
-                        passed=differs is None,
-                        severity=dg.AssetCheckSeverity.WARN,
-                        description=differs,
-                    )
+                    dg.AssetCheckEvaluation(**_verdict(key, differs))
                 )
 
 
 def drift_checks(
     settings: AutomationSettings, manifest: Manifest, index: AssetIndex
 ) -> dg.AssetChecksDefinition:
-    """The checks that show drift, one for every model that SQLMesh evaluates, in one op.
+    """Returns the checks that show drift, one for every model that SQLMesh evaluates, in one op.
 
-    Ticks report them; a run evaluates them only where a person selects them.
+    Ticks report them; a run evaluates them only if a person selects them.
 
     Args:
         settings: The SQLMesh environment.
         manifest: What the definitions were made from.
-        index: Which asset stands for which model.
+        index: Tells which asset stands for which model.
     """
     fqns = {key: fqn for fqn, key in _keys(manifest, index).items()}
-
     description = (
         f"Whether the definition is what SQLMesh environment {settings.environment!r} holds"
     )
@@ -140,29 +135,17 @@ def drift_checks(
         for number, key in enumerate(fqns)
     }
 
-    # Not @multi_asset_check: a step that does not wait for the assets' own can tell of them
-    # whatever becomes of those, and a thousand inputs take a tenth of the time that all
+    # This is no @multi_asset_check: a step that does not wait for the assets' own steps can
+    # report whatever becomes of those, and a thousand inputs take a tenth of the time that all
     # definitions take to load.
     @dg.op(
         name=f"{settings.id}_drift",
         out=dict.fromkeys(specs, dg.Out(dg.Nothing, is_required=False)),
     )
     def compare(context):  # type: ignore[no-untyped-def]
-        import_sqlmesh()
-        from ..facts.due import DueReader
-
-        # In a run that evaluates models as well, the execution may not have ended yet.
-        wait = Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
-        differences = drift(manifest, DueReader(settings, wait).read(datetime.now(UTC)))
+        differences = _drift_now(settings, manifest, context.log.info)
         for key in sorted(context.selected_asset_check_keys):
-            differs = differences.get(fqns[key])
-            yield dg.AssetCheckResult(
-                asset_key=key.asset_key,
-                check_name=key.name,
-                passed=differs is None,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=differs,
-            )
+            yield dg.AssetCheckResult(**_verdict(key, differences.get(fqns[key])))
 
     checks: dg.AssetChecksDefinition = dg.AssetChecksDefinition.create(
         node_def=compare,
@@ -173,8 +156,31 @@ def drift_checks(
     return checks
 
 
+def _drift_now(
+    settings: AutomationSettings, manifest: Manifest, say: Callable[[str], None]
+) -> Mapping[str, str]:
+    """Reads the environment and returns the drift; waits for an execution in the same run."""
+    import_sqlmesh()
+    from ..facts.due import DueReader
+
+    # In a run that evaluates models as well, the execution may not have ended yet.
+    wait = Wait(settings.lease_timeout_seconds, say, prefix=settings.variable(""))
+    return drift(manifest, DueReader(settings, wait).read(datetime.now(UTC)))
+
+
+def _verdict(key: dg.AssetCheckKey, differs: str | None) -> dict[str, Any]:
+    """Returns the arguments of a check's evaluation or result."""
+    return {
+        "asset_key": key.asset_key,
+        "check_name": key.name,
+        "passed": differs is None,
+        "severity": dg.AssetCheckSeverity.WARN,
+        "description": differs,
+    }
+
+
 def _keys(manifest: Manifest, index: AssetIndex) -> dict[str, dg.AssetCheckKey]:
-    """The check of every model that SQLMesh evaluates, by ``fqn``."""
+    """Returns the check of every model that SQLMesh evaluates, by ``fqn``."""
     return {
         model.fqn: dg.AssetCheckKey(index.keys[model.fqn], CHECK) for model in manifest.executed
     }
@@ -183,7 +189,7 @@ def _keys(manifest: Manifest, index: AssetIndex) -> dict[str, dg.AssetCheckKey]:
 def _evaluated(
     instance: dg.DagsterInstance, latest: AssetCheckExecutionRecord | None
 ) -> AssetCheckExecutionRecord | None:
-    """The latest execution of a check that came to an evaluation; others end before, or go on."""
+    """Returns the latest execution of a check that came to an evaluation; others end before."""
     if latest is None or latest.status in _EVALUATED:
         return latest
     history = instance.event_log_storage.get_asset_check_execution_history(

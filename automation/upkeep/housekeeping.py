@@ -1,4 +1,4 @@
-"""What Dagster does not clear away by itself."""
+"""Housekeeping clears away what Dagster does not clear away by itself."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _EVERY = timedelta(days=1)
 
 
 class Housekeeping:
-    """Purges old records of what automation conditions were evaluated to, once a day.
+    """Purges old evaluations of automation conditions, once a day.
 
-    Dagster's daemon does that for conditions that it evaluates itself, after 30 days
-    (``AssetDaemon``), not for those of sensors that evaluate in user code. The records of all
-    automation sensors are in one table without the sensor's name.
+    Dagster's daemon purges those that it makes itself, after 30 days (``AssetDaemon``), and not
+    those of sensors that evaluate in user code. The records of all automation sensors are in one
+    table, without the sensor's name.
 
     Args:
         keep: How long records are kept.
@@ -25,10 +25,10 @@ class Housekeeping:
         self._purged: datetime | None = None
 
     def tidy(self, instance: dg.DagsterInstance, now: datetime) -> bool:
-        """Purges, if a day has passed since it last did, and at the first tick of a process.
+        """Purges if a day has passed since it last did, and at the first tick of a process.
 
         Returns:
-            Whether it did.
+            Whether it purged.
         """
         if self._purged is not None and now < self._purged + _EVERY:
             return False

@@ -1,4 +1,4 @@
-"""Reports what SQLMesh evaluated outside Dagster: by ``sqlmesh run``, a plan or a restatement."""
+"""Ticks report here what ``sqlmesh run``, a plan or a restatement evaluated outside Dagster."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from ..facts.runs import RunReader
 from .recovery import Recovery
 
 _BUDGET_SECONDS = 10.0
-"""How long one tick reports at most: Dagster gives the whole tick a minute."""
+"""One tick reports for this long at most: Dagster gives the whole tick a minute."""
 
 _MOST_LINES = 20
 _LOOK_BACK = 20
 
 Since = Callable[[Mapping[str, int]], Mapping[str, Sequence[Interval]]]
-"""Gives the intervals that SQLMesh has recorded of models since moments in its milliseconds."""
+"""Returns the intervals that SQLMesh has recorded of models since moments in its milliseconds."""
 
 Recorded = Callable[[str], tuple[str, Sequence[Interval]] | None]
-"""Gives a model's snapshot and all the intervals that SQLMesh has recorded of it."""
+"""Returns a model's snapshot and all the intervals that SQLMesh has recorded of it."""
 
 
 class OutsideEvaluations:
-    """Finds and reports them, once each.
+    """Finds what was evaluated outside Dagster, and reports each evaluation once.
 
-    SQLMesh keeps when a model's table was last written. What is newer than the asset's last
-    materialization, and no run's of ours, was written outside Dagster.
+    SQLMesh keeps when a model's table was last written. If that is newer than the asset's last
+    materialization, and no run of ours did it, then the table was written outside Dagster.
 
     Args:
-        index: Which asset stands for which model.
+        index: Tells which asset stands for which model.
         nodes: The models.
         runs: Reads the instance's runs.
         recovery: Knows what runs evaluated that could not report it.
-        budget_seconds: How long one call reports at most.
+        budget_seconds: How long one call reports at most, in seconds.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class OutsideEvaluations:
     ) -> Iterator[str]:
         """Reports them as runless materializations.
 
-        Call it once what runs that died left behind is reported.
+        Call it after :meth:`.Recovery.report`, which reports what runs left behind that died.
 
         Args:
-            instance: The instance that records materializations.
-            state: What SQLMesh's state holds; read before this.
-            recorded: Returns the intervals that SQLMesh's state holds of a model.
-            since: Returns the intervals that it has recorded since a moment.
+            instance: Records the materializations.
+            state: What SQLMesh's state holds.
+            recorded: Tells what it holds of a model.
+            since: Tells what it holds since a moment.
 
         Yields:
-            A line for each model, up to some, and how many are left for the next call.
+            A line for each model, at most twenty, and how many are left for the next call.
         """
         changed = [
             fqn
@@ -81,10 +81,10 @@ class OutsideEvaluations:
         ]
         if not changed or state.planned_at is None:
             return
-        # A run that is in progress reports what it evaluates, its unselected upstream too.
+        # A run in progress reports what it evaluates, and unselected models upstream, too.
         busy = self._upstream(self._runs.in_progress(instance))
         changed = [fqn for fqn in changed if fqn not in busy]
-        reported = self._known_until(instance, changed)
+        reported = self._reported_until(instance, changed)
         news = {fqn: reported[fqn] for fqn in changed if state.altered[fqn] > reported[fqn]}
         self._settled |= {fqn: state.altered[fqn] for fqn in changed if fqn not in news}
         if news:
@@ -98,23 +98,23 @@ class OutsideEvaluations:
         recorded: Recorded,
         since: Since,
     ) -> Iterator[str]:
-        later = {fqn: known for fqn, known in news.items() if known}
+        later = {fqn: until for fqn, until in news.items() if until}
         intervals = since(later) if later else {}
-        until = time.monotonic() + self._budget
+        deadline = time.monotonic() + self._budget
         for number, fqn in enumerate(news):
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 yield f"{len(news) - number} more were evaluated outside Dagster; next ticks tell"
                 return
             altered = state.altered[fqn]
             held = recorded(fqn)
             # Somebody else may have reported it meanwhile, as another tick may.
-            if held is not None and self._told(instance, fqn) < altered:
-                snapshot, all_intervals = held
+            if held is not None and self._last_reported(instance, fqn) < altered:
+                snapshot, every = held
                 outcome = Outcome(
                     model=fqn,
                     name=self._models[fqn].name,
                     status=OutcomeStatus.EXECUTED,
-                    intervals=contiguous(intervals.get(fqn) or all_intervals),
+                    intervals=contiguous(intervals.get(fqn) or every),
                     snapshot=snapshot,
                     plan=state.plan_id,
                     evaluated_at=moment(altered),
@@ -127,7 +127,7 @@ class OutsideEvaluations:
             yield f"{len(news)} models were evaluated outside Dagster"
 
     def _upstream(self, in_progress: Collection[str]) -> set[str]:
-        """Models and all that is upstream of them."""
+        """Returns models and all that is upstream of them."""
         upstream: set[str] = set()
         queue = list(in_progress)
         while queue:
@@ -137,30 +137,31 @@ class OutsideEvaluations:
                 queue.extend(self._models[fqn].parents if fqn in self._models else ())
         return upstream
 
-    def _known_until(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, int]:
-        """Until when Dagster knows of each model's evaluations, in SQLMesh's milliseconds."""
+    def _reported_until(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> dict[str, int]:
+        """Returns until when each model's evaluations are reported, in SQLMesh's milliseconds."""
         by_key = {self._index.keys[fqn]: fqn for fqn in models}
         reported = dict.fromkeys(models, 0)
         for record in instance.get_asset_records(list(by_key)):
-            fqn, entry = by_key[record.asset_entry.asset_key], record.asset_entry
-            if entry.last_materialization_record is not None:
-                reported_until = _told_until(entry.last_materialization_record.event_log_entry)
-                reported[fqn] = (
-                    self._told(instance, fqn) if reported_until is None else reported_until
-                )
+            fqn = by_key[record.asset_entry.asset_key]
+            last = record.asset_entry.last_materialization_record
+            if last is not None:
+                until = _tells_until(last.event_log_entry)
+                reported[fqn] = self._last_reported(instance, fqn) if until is None else until
         # Batches that were finished before one failed are that run's own.
         own = self._recovery.evaluated
         return {fqn: max(until, _own(own.get(fqn))) for fqn, until in reported.items()}
 
-    def _told(self, instance: dg.DagsterInstance, fqn: str) -> int:
-        """The same of one model, from its materializations."""
+    def _last_reported(self, instance: dg.DagsterInstance, fqn: str) -> int:
+        """Returns the same for one model, from its latest materializations."""
         records = instance.fetch_materializations(self._index.keys[fqn], limit=_LOOK_BACK).records
-        moments = (_told_until(record.event_log_entry) for record in records)
+        moments = (_tells_until(record.event_log_entry) for record in records)
         return next((until for until in moments if until is not None), 0)
 
 
-def _told_until(entry: dg.EventLogEntry) -> int | None:
-    """Until when a materialization tells of evaluations; ``None`` if it tells of none."""
+def _tells_until(entry: dg.EventLogEntry) -> int | None:
+    """Returns until when a materialization tells of evaluations; ``None`` if it tells of none."""
     materialization = entry.asset_materialization
     metadata = materialization.metadata if materialization is not None else {}
     outcome = metadata.get("sqlmesh/outcome")
@@ -176,7 +177,7 @@ def _own(moment: datetime | None) -> int:
 
 
 def _milliseconds(timestamp: float) -> int:
-    # Rounded up: SQLMesh cuts its own off, at the same moment or before.
+    # This rounds up, because SQLMesh cuts its own off, at the same moment or before.
     return ceil(round(timestamp * 1000, 3))
 
 

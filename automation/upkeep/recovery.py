@@ -1,4 +1,4 @@
-"""What a tick puts right before it decides: runs that died, and what they could not report."""
+"""Recovery puts right what runs left behind that died: their status, and what they evaluated."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ...assets.ledger.process import lives
 from ..facts.runs import IN_PROGRESS
 
 PROCESS_TAG = "sqlmesh/process"
-"""Run tag: the process that a run lives in, where Dagster does not look after that itself."""
+"""Tags a run with the process that it lives in, if Dagster does not watch that process itself."""
 
 _LOOK_BACK = timedelta(days=7)
 _MOST_RUNS = 100
 
 Recorded = Callable[[str], tuple[str, Sequence[Interval]] | None]
-"""Gives a model's snapshot and the intervals that SQLMesh has recorded of it."""
+"""Returns a model's snapshot and the intervals that SQLMesh has recorded of it."""
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> Iterator[str]:
     """Marks runs as failed whose process is gone.
 
-    Dagster notices that for the runs that it launches, not for those of ``sqlmesh-automation
+    Dagster notices that for the runs that it launches, and not for those of ``sqlmesh-automation
     tick``, which would hold their models for ever.
 
     Yields:
-        A line for each.
+        A line for each run.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS))):
         process = run.tags.get(PROCESS_TAG)
@@ -51,11 +51,11 @@ class Recovery:
     ledger has the outcome, or after that and before the step's materialization.
 
     Args:
-        index: Which asset stands for which model.
+        index: Tells which asset stands for which model.
 
     Attributes:
-        evaluated: The time until which runs that did not succeed have evaluated models without
-            reporting it, by ``fqn``: batches that were done before one failed.
+        evaluated: Until when runs that did not succeed have evaluated models without reporting
+            it, by ``fqn``. They did so in batches that were done before one failed.
     """
 
     def __init__(self, index: AssetIndex) -> None:
@@ -64,19 +64,19 @@ class Recovery:
         self._looked: datetime | None = None
 
     def report(self, instance: dg.DagsterInstance, recorded: Recorded) -> Iterator[str]:
-        """Reports it, as runless materializations.
+        """Reports it as runless materializations.
 
         Args:
-            instance: The instance that records the runs.
-            recorded: Returns what SQLMesh's state holds of a model now.
+            instance: Records the runs.
+            recorded: Tells what SQLMesh's state holds now.
 
         Yields:
-            A line for each.
+            A line for each model.
         """
         now = datetime.now(UTC)
         ended = dg.RunsFilter(
             statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED],
-            # A little overlap: a run's end is stamped before it can be read.
+            # The periods overlap a little: a run's end is stamped before it can be read.
             updated_after=(self._looked or now - _LOOK_BACK) - timedelta(minutes=1),
         )
         for record in reversed(instance.get_run_records(ended, limit=_MOST_RUNS)):
@@ -108,14 +108,14 @@ class Recovery:
                 yield f"{outcome.name} was evaluated by run {run_id}, whose step could not say so"
 
     def _note(self, history: History, record: dg.RunRecord) -> None:
-        """Takes from a run's ledger what it has evaluated of models that then failed."""
+        """Notes from a run's ledger until when it has evaluated models that then failed."""
         evaluated = {
             model: outcome.evaluated_at
             for model, outcome in history.outcomes.items()
             if outcome.status is not OutcomeStatus.EXECUTED and outcome.evaluated_at is not None
         }
         ended = datetime.fromtimestamp(record.end_time, tz=UTC) if record.end_time else None
-        for model in {model for round_ in history.rounds for model in round_.planned}:
+        for model in {model for current in history.rounds for model in current.planned}:
             if ended is not None and model not in history.outcomes:
                 evaluated[model] = ended
         for model, until in evaluated.items():
@@ -123,10 +123,10 @@ class Recovery:
 
 
 def _reported(instance: dg.DagsterInstance, key: dg.AssetKey, began: float) -> bool:
-    """Whether the log has a materialization since then that the asset itself does not name.
+    """Returns whether the log has a materialization since then that the asset does not name.
 
     Dagster on PostgreSQL stores a materialization and, in a transaction of its own, that it is
-    the asset's last. A process may be killed in between: the second is made up for here.
+    the asset's last. A process may be killed in between; this makes up for the second.
     """
     since = dg.AssetRecordsFilter(asset_key=key, after_timestamp=began)
     records = instance.fetch_materializations(since, limit=1).records
@@ -137,16 +137,16 @@ def _reported(instance: dg.DagsterInstance, key: dg.AssetKey, began: float) -> b
 
 
 def _evaluated(history: History, recorded: Recorded) -> Iterator[Outcome]:
-    """What SQLMesh evaluated in a run that has ended."""
+    """Yields what SQLMesh evaluated in a run that has ended."""
     outcomes = history.outcomes
-    yield from (batch for batch in outcomes.values() if batch.status is OutcomeStatus.EXECUTED)
+    yield from (o for o in outcomes.values() if o.status is OutcomeStatus.EXECUTED)
     planned: Mapping[str, Sequence[Interval]] = {}
     for current in history.rounds:
         planned = {**planned, **current.planned}
     for model, batches in planned.items():
-        if model in outcomes or (record := recorded(model)) is None:
+        if model in outcomes or (held := recorded(model)) is None:
             continue
-        snapshot, intervals = record
+        snapshot, intervals = held
         done = [
             batch
             for batch in batches

@@ -97,7 +97,7 @@ def test_a_composed_condition_is_asked_at_every_tick_and_ours_alone_only_after_a
         automation = changed(change)
         automation.location.planner.learn(automation.repository.asset_graph)
         first = automation.tick(PLANNED_AT)
-        known = automation.cursor
+        cursor = automation.cursor
         automation.tick(PLANNED_AT)
         assert first.evaluations
-        assert (automation.cursor != known) is asked
+        assert (automation.cursor != cursor) is asked

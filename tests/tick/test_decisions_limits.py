@@ -150,7 +150,7 @@ def test_successive_ticks_evaluate_everything_once_in_dependency_order(
     started = 0
 
     def upstream(fqn: str) -> set[str]:
-        return {fqn, *(each for parent in parents[fqn] for each in upstream(parent))}
+        return {fqn}.union(*(upstream(parent) for parent in parents[fqn]))
 
     first = set(missing)
     for number in range(10 * len(nodes) + 10):

@@ -59,8 +59,8 @@ class Days:
     def held(self, moment: datetime, model: str = "shop.totals") -> str:
         tick, run = self.at(moment)
         assert run is None, tick.requested
-        (found,) = (d for d in tick.plan.decisions.values() if d.name == model)
-        return found.held
+        (decision,) = (d for d in tick.plan.decisions.values() if d.name == model)
+        return decision.held
 
     def attempts(self, moments: Sequence[datetime], model: str = TOTALS) -> None:
         """At each of these the model is asked for and fails, and a second earlier it is not."""

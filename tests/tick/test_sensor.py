@@ -156,9 +156,9 @@ def test_a_tick_of_more_assets_and_checks_than_dagster_allows_is_still_one_run(
     names = generate_project(
         project, models, Design(crons=[("@hourly", None)], kinds=["VIEW"], extras=())
     )
-    given = ", ".join(f"accepted_range(column := 1, min_v := -{n})" for n in range(audits))
+    ranges = ", ".join(f"accepted_range(column := 1, min_v := -{n})" for n in range(audits))
     for file in (project / "models").rglob("*.sql"):
-        file.write_text(file.read_text().replace("MODEL (", f"MODEL (audits ({given}),", 1))
+        file.write_text(file.read_text().replace("MODEL (", f"MODEL (audits ({ranges}),", 1))
     projects.plan(project, projects.PLANNED_AT, skip_backfill=True, skip_tests=True)
     automation = Automation.of(project, instance)
     graph = automation.location.definitions.get_repository_def().asset_graph

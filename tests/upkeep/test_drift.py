@@ -1,4 +1,4 @@
-"""Drift: said in the tick's log and shown as asset checks, once, and taken back once it is over."""
+"""Drift is in the tick's log and in asset checks, once, and is taken back once it is over."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def evaluations(instance: dg.DagsterInstance, model: str) -> list[dg.AssetCheckE
     """Every evaluation of a model's check, oldest first."""
     key = dg.AssetCheckKey(dg.AssetKey(["shop", model]), CHECK)
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
-    found = (each.evaluation for each in reversed(history))
-    return [each for each in found if isinstance(each, dg.AssetCheckEvaluation)]
+    evaluations = (record.evaluation for record in reversed(history))
+    return [e for e in evaluations if isinstance(e, dg.AssetCheckEvaluation)]
 
 
 def test_what_is_planned_is_not_drift(planned: Warehouse, instance: dg.DagsterInstance) -> None:
@@ -90,9 +90,9 @@ def test_a_removed_model_is_drift_also_where_another_one_still_reads_it(
 ) -> None:
     (shop.project / "models" / "events.sql").unlink()  # and so is like an external table
     (shop.project / "models" / "best.sql").unlink()
-    said = lines(Automation.of(shop.project, instance))
+    sentences = lines(Automation.of(shop.project, instance))
     for name in ("warehouse.shop.events", "warehouse.shop.best"):
-        assert f"{name} is in the SQLMesh environment and has no asset: {PROJECT_CURE}" in said
+        assert f"{name} is in the SQLMesh environment and has no asset: {PROJECT_CURE}" in sentences
 
 
 def test_it_is_said_once_also_after_a_restart_and_taken_back(
@@ -140,9 +140,9 @@ def test_many_are_counted(planned: Warehouse, instance: dg.DagsterInstance) -> N
     state = location.planner.plan(instance, PLANNED_AT).state
     more = {f'"w"."s"."m{n}"': Hashes("1", "2") for n in range(30)}
     state = replace(state, hashes={**state.hashes, **more})
-    said = list(DriftReport(location.manifest, location.index).report(instance, state))
-    assert len(said) == 21
-    assert said[-1] == "10 more differ from the SQLMesh environment"
+    sentences = list(DriftReport(location.manifest, location.index).report(instance, state))
+    assert len(sentences) == 21
+    assert sentences[-1] == "10 more differ from the SQLMesh environment"
 
 
 def test_definitions_from_the_environment_are_cured_by_a_reload(
@@ -151,10 +151,10 @@ def test_definitions_from_the_environment_are_cured_by_a_reload(
     location = Automation.of(planned.project, instance).location
     state = location.planner.plan(instance, PLANNED_AT).state
     manifest = replace(location.manifest, plan_id="an earlier one")
-    (said,) = set(drift(manifest, replace(state, hashes={})).values()) & {
+    (sentence,) = set(drift(manifest, replace(state, hashes={})).values()) & {
         "shop.best is not in the SQLMesh environment: reload the code location"
     }
-    assert said
+    assert sentence
 
 
 def test_a_persons_check_tells_what_a_tick_would(
@@ -164,8 +164,8 @@ def test_a_persons_check_tells_what_a_tick_would(
     automation = Automation.of(shop.project, instance)
     run = run_checks(automation, "totals", "best")
     assert run.success
-    found = {key: (each.passed, each.description) for key, each in run.checks().items()}
-    assert found == {
+    results = {key: (check.passed, check.description) for key, check in run.checks().items()}
+    assert results == {
         ("shop/totals", CHECK): (False, LOGIC),
         ("shop/best", CHECK): (True, None),
     }

@@ -39,20 +39,20 @@ def recover(automation: Automation, at: datetime) -> list[str]:
     ]
 
 
-def made(automation: Automation, asset: str) -> list[Any]:
+def reported(automation: Automation, asset: str) -> list[Any]:
     """Metadata of an asset's materializations, oldest first; with ``run_id``."""
     key = dg.AssetKey(asset.split("/"))
     records = automation.instance.fetch_materializations(key, limit=100).records
-    found = []
+    materializations = []
     for record in reversed(records):
         assert record.asset_materialization is not None
         metadata = {k: v.value for k, v in record.asset_materialization.metadata.items()}
-        found.append({**metadata, "run_id": record.event_log_entry.run_id})
-    return found
+        materializations.append({**metadata, "run_id": record.event_log_entry.run_id})
+    return materializations
 
 
 def counts(automation: Automation) -> dict[str, int]:
-    return {name: len(made(automation, name)) for name in NAMES}
+    return {name: len(reported(automation, name)) for name in NAMES}
 
 
 def spans(metadata: Any) -> list[tuple[datetime, datetime]]:
@@ -79,7 +79,7 @@ def test_what_a_plan_evaluated_before_dagster_saw_it_is_reported_once(
         f"{name.replace('/', '.')} was evaluated outside Dagster" for name in NAMES
     )
     for name in NAMES:
-        (metadata,) = made(automation, name)
+        (metadata,) = reported(automation, name)
         assert spans(metadata) == [(START, PLANNED_AT)]
         assert metadata["sqlmesh/outcome"] == "executed"
         assert metadata["sqlmesh/plan"]
@@ -101,7 +101,7 @@ def test_sqlmeshs_own_run_is_reported_with_exactly_its_intervals(adopted: Automa
     projects.sqlmesh_run(adopted.project, NEXT_DAY + 2 * DAY)
     recover(adopted, NEXT_DAY + 2 * DAY)
 
-    _, first, second = made(adopted, "shop/events")
+    _, first, second = reported(adopted, "shop/events")
     assert spans(first) == [(PLANNED_AT, NEXT_DAY)]
     assert spans(second) == [(NEXT_DAY, NEXT_DAY + 2 * DAY)]
     assert counts(adopted) == dict.fromkeys(NAMES, 3)
@@ -114,7 +114,7 @@ def test_a_restatement_is_reported_although_its_intervals_are_the_same_as_before
     recover(adopted, PLANNED_AT)
 
     assert counts(adopted) == {**dict.fromkeys(NAMES, 1), "shop/totals": 2, "shop/best": 2}
-    before, after = made(adopted, "shop/totals")
+    before, after = reported(adopted, "shop/totals")
     assert spans(before) == spans(after)
     assert before["sqlmesh/plan"] != after["sqlmesh/plan"]
 
@@ -127,7 +127,7 @@ def test_a_run_of_ours_is_not_reported_again(adopted: Automation) -> None:
     assert recover(adopted, NEXT_DAY) == []
     assert counts(adopted) == dict.fromkeys(NAMES, 2)
     for name in NAMES:
-        assert made(adopted, name)[-1]["run_id"] == run.run_id
+        assert reported(adopted, name)[-1]["run_id"] == run.run_id
 
 
 def test_batches_that_were_finished_before_one_failed_are_the_runs_own(
@@ -148,7 +148,7 @@ FROM raw.events WHERE day BETWEEN @start_date AND @end_date
     assert run.by_name()["shop.partly"].batches == 2
     assert shop.intervals()["shop.partly"] == [[START.isoformat(), "2026-10-10T00:00:00+00:00"]]
     assert recover(automation, NEXT_DAY + 3 * DAY) == []
-    assert len(made(automation, "shop/partly")) == 1
+    assert len(reported(automation, "shop/partly")) == 1
 
 
 def test_what_was_evaluated_outside_while_a_run_of_ours_waited_is_reported(
@@ -167,9 +167,12 @@ def test_what_was_evaluated_outside_while_a_run_of_ours_waited_is_reported(
     assert recover(adopted, NEXT_DAY) == []
 
     for name in ("shop/events", "shop/totals"):
-        told = [each for each in made(adopted, name) if each["sqlmesh/outcome"] == "executed"]
-        assert [spans(each) for each in told] == [[(START, PLANNED_AT)], [(PLANNED_AT, NEXT_DAY)]]
-    assert len(made(adopted, "shop/best")) == 2
+        executed = [m for m in reported(adopted, name) if m["sqlmesh/outcome"] == "executed"]
+        assert [spans(metadata) for metadata in executed] == [
+            [(START, PLANNED_AT)],
+            [(PLANNED_AT, NEXT_DAY)],
+        ]
+    assert len(reported(adopted, "shop/best")) == 2
 
 
 def test_upstream_models_that_a_run_drew_in_are_not_reported_again(adopted: Automation) -> None:
@@ -205,7 +208,7 @@ def test_models_of_a_run_in_progress_and_what_they_read_are_left_to_it(
 
     adopted.instance.report_run_canceled(run)
     recover(adopted, NEXT_DAY)
-    assert len(made(adopted, "shop/events")) == 2
+    assert len(reported(adopted, "shop/events")) == 2
 
 
 def test_after_the_janitors_compaction_all_recorded_intervals_are_named(
@@ -215,7 +218,7 @@ def test_after_the_janitors_compaction_all_recorded_intervals_are_named(
     projects.with_context(adopted.project, lambda context: context.run_janitor(ignore_ttl=False))
     recover(adopted, NEXT_DAY)
 
-    _, metadata = made(adopted, "shop/events")
+    _, metadata = reported(adopted, "shop/events")
     assert spans(metadata) == [(START, NEXT_DAY)]
 
 

@@ -114,9 +114,9 @@ def test_what_sqlmesh_recorded_and_the_ledger_did_not_is_reported_too(killed: Ki
     requested, _, _ = killed.tick()
 
     assert requested == {"slow/held", "slow/after", "slow/last"}
-    (made,) = runless(instance, "slow/quick")
-    assert made.metadata["sqlmesh/outcome"].value == "executed"
-    ((start, end),) = made.metadata["sqlmesh/intervals"].value  # type: ignore[misc]
+    (materialization,) = runless(instance, "slow/quick")
+    assert materialization.metadata["sqlmesh/outcome"].value == "executed"
+    ((start, end),) = materialization.metadata["sqlmesh/intervals"].value  # type: ignore[misc]
     assert start == day(2).replace("2026-10", "2024-01")
     assert end <= datetime.now(UTC).isoformat()
 
