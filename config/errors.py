@@ -13,6 +13,7 @@
     │   ├── DuplicateAssetKey
     │   ├── NotASQLMeshAsset
     │   ├── ScaffoldingRefused
+    │   ├── AheadOfClock
     │   ├── DagsterHomeInvalid
     │   └── IncompatiblePackages
     ├── Unavailable                   may work a moment later; the CLI exits with 3
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 
@@ -169,6 +171,17 @@ class NothingRestated(ConfigurationError):
             f"Nothing to restate: {', '.join(models)} from {start} to {end or 'now'} selects no "
             "interval that the environment has. Give models that are deployed, by name, pattern or "
             "tag:…, whose data begin before the end."
+        )
+
+
+class AheadOfClock(ConfigurationError):
+    """Models are to be evaluated for a moment that has not come."""
+
+    def __init__(self, source: str, at: datetime, now: datetime) -> None:
+        super().__init__(
+            f"{source} {at.isoformat()} is ahead of the clock, which shows {now:%Y-%m-%d %H:%M:%S} "
+            "UTC. SQLMesh would record intervals that have not ended as evaluated, and data that "
+            "arrive later would never be. To look ahead: tick --dry-run, status or explain."
         )
 
 

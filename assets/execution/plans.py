@@ -104,6 +104,10 @@ def preview(settings: AutomationSettings, wait: Wait, holder: str) -> list[Plann
         ]
 
 
+WITHDRAWN = "recorded before it ended, and taken off the record"
+"""What becomes of a model's intervals that were recorded ahead of the clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Restatement:
     """What is to be evaluated again.
@@ -125,6 +129,9 @@ def restate(
     settings: AutomationSettings, restatement: Restatement, *, wait: Wait, run_id: str
 ) -> list[PlannedModel]:
     """Evaluates intervals of models again, and of what reads them.
+
+    What they have recorded ahead of the clock is taken off SQLMesh's record, whatever the start
+    and end: SQLMesh leaves it there, and would never evaluate the data that arrive for it.
 
     Args:
         settings: The project and environment.
@@ -150,27 +157,34 @@ def restate(
             skip_tests=True,
             skip_linter=True,
         ).build()
-        evaluated = _evaluated(plan)
+        evaluated, ahead = _evaluated(plan), _ahead(plan)
         # SQLMesh would evaluate what reads them, of which nothing has changed.
-        if not evaluated.keys() & (plan.selected_models_to_restate or set()):
+        if not {*evaluated, *ahead} & (plan.selected_models_to_restate or set()):
             raise NothingRestated(restatement.models, restatement.start, restatement.end)
         if not restatement.dry_run:
             _apply(context, plan, settings, wait, run_id)
         restated = {s_id.name for s_id in plan.restatements}
         return [
-            PlannedModel(_name(plan, name), "restated" if name in restated else "due", intervals)
-            for name, intervals in evaluated.items()
+            *(
+                PlannedModel(_name(plan, name), WITHDRAWN, [interval])
+                for name, interval in ahead.items()
+            ),
+            *(
+                PlannedModel(_name(plan, name), "restated" if name in restated else "due", ranges)
+                for name, ranges in evaluated.items()
+            ),
         ]
 
 
 def _apply(
     context: Context, plan: Plan, settings: AutomationSettings, wait: Wait, run_id: str
 ) -> None:
-    """Applies a restatement with the lease on every model that it evaluates."""
+    """Applies a restatement with the lease on every model that it concerns."""
     from ..lease.server import model_lease
+    from ..project.ahead import withdraw
     from ..project.snapshots import table_identity
 
-    evaluated = _evaluated(plan)
+    evaluated, ahead = _evaluated(plan), _ahead(plan)
     with model_lease(
         context,
         settings.environment,
@@ -182,11 +196,13 @@ def _apply(
             {
                 table_identity(snapshot): _name(plan, snapshot.name)
                 for snapshot in plan.snapshots.values()
-                if snapshot.name in evaluated
+                if snapshot.name in {*evaluated, *ahead}
             }
         )
-        wait.say(f"Plan {plan.plan_id} restates {len(plan.restatements)} models")
-        context.apply(plan)
+        withdraw(context, [s for s in plan.snapshots.values() if s.name in ahead])
+        if evaluated:
+            wait.say(f"Plan {plan.plan_id} restates {len(plan.restatements)} models")
+            context.apply(plan)
 
 
 @contextmanager
@@ -213,6 +229,14 @@ def _evaluated(plan: Plan) -> dict[str, list[Interval]]:
         for s_id in snapshots_to_dag(plan.context_diff.snapshots.values())
         if s_id in missing
     }
+
+
+def _ahead(plan: Plan) -> dict[str, Interval]:
+    """Returns what a restatement takes off SQLMesh's record, because it has not ended, by model."""
+    from ..project.ahead import not_ended
+
+    names = {s_id.name for s_id in plan.restatements} | (plan.selected_models_to_restate or set())
+    return not_ended(s for s in plan.snapshots.values() if s.name in names)
 
 
 def _name(plan: Plan, fqn: str) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import dagster as dg
 
+from ...config.clock import check_reached
 from ...config.errors import LedgerBroken
 from ...config.settings import AutomationSettings
 from ..dagster_internals import FINISHED_STATUSES
@@ -141,7 +142,11 @@ class RoundThread:
                 run_id=self._run.run_id,
                 selected={model: self._index.names[model] for model in self._selected},
                 ignoring=self._index.ignoring,
-                at=datetime.fromisoformat(at) if at else datetime.now(UTC),
+                at=(
+                    check_reached(datetime.fromisoformat(at), f"The run tag {EXECUTION_TIME_TAG}")
+                    if at
+                    else datetime.now(UTC)
+                ),
                 admit=self._admit,
                 cancelled=self._is_cancelled,
                 handed_over=self._handed_over,

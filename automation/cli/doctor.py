@@ -25,7 +25,7 @@ from ...config.errors import AutomationError, Unavailable
 from ...config.origins import origins
 from ...config.settings import AutomationSettings
 from ..definitions import Location
-from ..facts.facts import spoken
+from ..facts.facts import spoken, spoken_intervals
 from ..tick.plan import TickPlan
 from ..upkeep.drift import drift
 from .deployment import deployment_findings
@@ -33,6 +33,8 @@ from .findings import Finding
 from .mappings import misleading
 from .ticking import dagster_instance
 from .versions import installed_versions, version_findings
+
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,32 @@ def drifted(examined: Examined) -> Iterator[Finding]:
         yield Finding(what, f"{cure[:1].upper()}{cure[1:]}.")
 
 
+def ahead(examined: Examined) -> Iterator[Finding]:
+    """Names the models that SQLMesh has recorded as evaluated for times that had not ended."""
+    location = examined.location
+    early = location.planner.recorded_ahead()
+    if not early:
+        return
+    names = sorted(location.index.names.get(fqn, fqn) for fqn in early)
+    audits = {audit.name for audit in location.manifest.standalone_audits}
+    ranges = [interval for intervals in early.values() for interval in intervals]
+    start, end = min(begin for begin, _ in ranges), max(end for _, end in ranges)
+    config = {
+        "models": [name for name in names if name not in audits] or names,
+        "start": f"{start:%Y-%m-%d}",
+        "dry_run": False,
+    }
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    yield Finding(
+        f"{len(names)} model{'s' * (len(names) != 1)} recorded as evaluated before intervals had "
+        f"ended, {spoken_intervals([(start, end)])}, so that data that arrive for them are never "
+        f"evaluated: {', '.join(names[:_MOST_NAMES])}{more}",
+        f"Launch the job {location.settings.id}_restate with {json.dumps(config)}. A plan, run or "
+        "tick for a moment ahead of the clock has done it, or a clock that was wrong.",
+        exit_code=2,
+    )
+
+
 def deployment(examined: Examined) -> Iterator[Finding]:
     """Checks the Dagster instance, if ``DAGSTER_HOME`` names one."""
     if os.environ.get("DAGSTER_HOME"):
@@ -197,5 +225,6 @@ CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
     zones,
     mappings,
     drifted,
+    ahead,
     deployment,
 )

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from ...config.clock import check_reached
 from ...config.errors import AutomationError, ConfigurationError, Unavailable
 from ...config.settings import PREFIX, AutomationSettings
 
@@ -28,6 +29,11 @@ Exit codes:
   3  state or warehouse out of reach"""
 
 
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_FURTHEST = timedelta(days=3653)
+"""In ten years a model has a million five-minute intervals, which take half a minute to decide."""
+
+
 def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
     """Parses a moment in ISO 8601; it is read as UTC if it names no zone."""
     if value is None:
@@ -39,7 +45,15 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
             f"{value!r} is not a time. Accepted: ISO 8601 such as 2026-11-24T00:05 (UTC) or "
             "2026-11-24T00:05+01:00."
         ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    # Compared before it is converted: year 1 and year 9999 have no other zones.
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    last = datetime.now(UTC) + _FURTHEST
+    if not _FIRST <= moment <= last:
+        raise click.BadParameter(
+            f"{value!r} is too far away. Accepted: from {_FIRST:%Y-%m-%d} to {last:%Y-%m-%d}, ten "
+            "years ahead."
+        )
+    return moment.astimezone(UTC)
 
 
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -228,7 +242,7 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
 
     The same code as the sensor's. The run is recorded in the Dagster instance of DAGSTER_HOME;
     without one, nothing remembers it. With --at the whole tick, execution included, is done as
-    if it were that moment.
+    if it were that moment, which must have come: only --dry-run looks ahead.
 
     \b
     Examples:
@@ -241,6 +255,8 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
     from .rendering import ProgressBar, print_decisions, print_outcomes
     from .ticking import AbortWatch, TickReport, dagster_instance, run_tick, tick_json
 
+    if at is not None and not dry_run:
+        check_reached(at, "--at")
     console = Console(stderr=as_json)
     watch = AbortWatch(None if as_json else ProgressBar(console))
     # A project's own Python code may print.

@@ -24,6 +24,7 @@ from sqlmesh.core.snapshot import (
 from ...assets.execution.console import SignalConsole, unready_reasons
 from ...assets.intervals import Interval, moment
 from ...assets.lease.waiting import Wait, database_lease
+from ...assets.project.ahead import recorded_ahead
 from ...assets.project.environment import read_environment
 from ...assets.project.failures import naming_failures
 from ...assets.project.opening import SQLMESH_LOCK, duckdb_files, open_context
@@ -161,6 +162,14 @@ class DueReader:
             if name in models and version == versions[name] and altered > models[name]:
                 intervals.setdefault(name, []).append((moment(start), moment(end)))
         return intervals
+
+    def recorded_ahead(self) -> dict[str, tuple[Interval, ...]]:
+        """Returns what was recorded before it had ended, as :func:`.recorded_ahead`, by ``fqn``.
+
+        It is about the models of the last :meth:`read`.
+        """
+        with self._lock, self._opened() as context, SQLMESH_LOCK:
+            return recorded_ahead(context, self._snapshots.values())
 
     @contextmanager
     def _opened(self) -> Iterator[Context]:

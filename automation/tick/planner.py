@@ -148,6 +148,10 @@ class Planner:
         """Returns a model's SQLMesh snapshot and its intervals, as of the last :meth:`plan`."""
         return self._due_reader().recorded(model)
 
+    def recorded_ahead(self) -> dict[str, tuple[Interval, ...]]:
+        """Returns what was recorded before it had ended, by ``fqn``, after a :meth:`plan`."""
+        return self._due_reader().recorded_ahead()
+
     def report_drift(self, instance: dg.DagsterInstance, plan: TickPlan) -> Iterator[str]:
         """Reports once for each plan where definitions and environment differ; yields lines."""
         return self._drift.report(instance, plan.state)
