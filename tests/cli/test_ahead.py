@@ -25,28 +25,36 @@ def in_days(days: int) -> datetime:
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
 
 
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """One that no test changes."""
+    return warehouse(tmp_path_factory.mktemp("looked_at") / "shop")
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Warehouse:
     return warehouse(tmp_path / "shop")
 
 
 def test_a_tick_ahead_of_the_clock_is_refused_before_anything_is_evaluated(
-    shop: Warehouse, executions: Callable[[], int]
+    looked_at: Warehouse, executions: Callable[[], int]
 ) -> None:
     at = in_days(365).isoformat()
-    before = shop.intervals(), shop.tables()
-    result = invoke("tick", "--project", shop.project, "--at", at)
+    before = looked_at.intervals(), looked_at.tables()
+    result = invoke("tick", "--project", looked_at.project, "--at", at)
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith(f"Error: --at {at} is ahead of the clock")
     assert result.stdout == ""
     assert executions() == 0
-    assert (shop.intervals(), shop.tables()) == before
+    assert (looked_at.intervals(), looked_at.tables()) == before
 
 
 @pytest.mark.parametrize("command", ["tick --dry-run", "status", "explain shop.events"])
-def test_whatever_only_looks_may_look_ahead(shop: Warehouse, command: str) -> None:
+def test_whatever_only_looks_may_look_ahead(looked_at: Warehouse, command: str) -> None:
     at = in_days(30)
-    result = invoke(*command.split(), "--json", "--project", shop.project, "--at", at.isoformat())
+    result = invoke(
+        *command.split(), "--json", "--project", looked_at.project, "--at", at.isoformat()
+    )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["at"] == at.isoformat()
 
@@ -64,17 +72,17 @@ def test_moments_out_of_reach_are_refused_with_those_that_are_not(command: str, 
 
 
 def test_a_run_that_is_tagged_with_a_moment_ahead_fails_before_anything_is_evaluated(
-    shop: Warehouse, instance: dg.DagsterInstance, executions: Callable[[], int]
+    looked_at: Warehouse, instance: dg.DagsterInstance, executions: Callable[[], int]
 ) -> None:
-    before = shop.intervals()
-    automation = Automation.of(shop.project, instance)
+    before = looked_at.intervals()
+    automation = Automation.of(looked_at.project, instance)
     at = in_days(1)
     run = automation.run(["shop/events"], at)
     assert not run.success
     message = str(run.failure("shop__events").error)
     assert f"The run tag sqlmesh/execution_time {at.isoformat()} is ahead of the clock" in message
     assert executions() == 0
-    assert shop.intervals() == before
+    assert looked_at.intervals() == before
 
 
 # What something else has recorded ahead
@@ -109,8 +117,8 @@ def cure_in(text: str) -> dict[str, Any]:
     return dict(json.loads(match[1]))
 
 
-def test_a_record_of_ended_intervals_is_fine(shop: Warehouse) -> None:
-    assert doctor(shop) == (0, "", "")
+def test_a_record_of_ended_intervals_is_fine(looked_at: Warehouse) -> None:
+    assert doctor(looked_at) == (0, "", "")
 
 
 def test_the_restatement_that_doctor_names_takes_back_what_was_recorded_ahead(
