@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-Interval = tuple[datetime, datetime]
+from pydantic import AwareDatetime
+
+Interval = tuple[AwareDatetime, AwareDatetime]
 """A half-open range of time, both ends aware and in UTC, as SQLMesh records it."""
 
 

@@ -15,6 +15,7 @@
     │   ├── ScaffoldingRefused
     │   ├── AheadOfClock
     │   ├── DagsterHomeInvalid
+    │   ├── RunTagInvalid
     │   └── IncompatiblePackages
     ├── Unavailable                   may work a moment later; the CLI exits with 3
     │   ├── DatabaseLocked
@@ -199,6 +200,17 @@ class DagsterHomeInvalid(ConfigurationError):
         super().__init__(
             f"DAGSTER_HOME={home!r} cannot be used: {reason} "
             "Set it to the absolute path of the folder with your dagster.yaml, or unset it."
+        )
+
+
+class RunTagInvalid(ConfigurationError):
+    """A run has a tag of this package that holds something else."""
+
+    def __init__(self, tag: str, value: str, run_id: str, accepted: str) -> None:
+        shown = value if len(value) <= 80 else f"{value[:80]}…"
+        super().__init__(
+            f"run {run_id} has the tag {tag}={shown!r}, which is not {accepted}. "
+            "Launch it without the tag"
         )
 
 

@@ -20,11 +20,9 @@ from ..definitions.specs import AssetIndex
 from ..intervals import Interval
 from ..ledger.ledger import Ledger, has_step_workers
 from ..ledger.outcome import Legacy, Outcome
+from ..ledger.run_tags import EXECUTION_TIME_TAG, execution_time
 from .metrics import ExecutionMetrics
 from .report import report_runless
-
-EXECUTION_TIME_TAG = "sqlmesh/execution_time"
-"""Run tag: the moment for which the run is done, where it is not the wall clock's."""
 
 _LOOK_SECONDS = 2.0
 """How often it looks whether the run goes on, and whether others have been heard of."""
@@ -137,13 +135,13 @@ class RoundThread:
             from .evaluation import ExecutionRequest, execute
             from .recorder import Recorder
 
-            at = self._run.tags.get(EXECUTION_TIME_TAG)
+            at = execution_time(self._run.tags, self._run.run_id)
             request = ExecutionRequest(
                 run_id=self._run.run_id,
                 selected={model: self._index.names[model] for model in self._selected},
                 ignoring=self._index.ignoring,
                 at=(
-                    check_reached(datetime.fromisoformat(at), f"The run tag {EXECUTION_TIME_TAG}")
+                    check_reached(at, f"The run tag {EXECUTION_TIME_TAG}")
                     if at
                     else datetime.now(UTC)
                 ),

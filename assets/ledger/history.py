@@ -36,6 +36,14 @@ class Round:
     ended: bool = False
     error: str | None = None
 
+    def leave_out(self, models: frozenset[str]) -> None:
+        """Takes the models that the round does not deal with."""
+        self.left_out = models
+
+    def end(self, error: str | None) -> None:
+        """Ends the round, with the reason where its execution gave up."""
+        self.ended, self.error = True, error
+
     def leader(self, lives: Callable[[str], bool]) -> str | None:
         """The process that is to execute, if one of those that are ready lives."""
         ready = sorted(self.claims, key=self.claims.__getitem__)
@@ -54,10 +62,16 @@ class RoundOver:
 
 
 class History:
-    """The rounds of one run."""
+    """The rounds of one run.
+
+    Attributes:
+        rounds: The rounds, in order.
+        unusable: What the run's log holds that is no record of a ledger, in words.
+    """
 
     def __init__(self) -> None:
         self.rounds: list[Round] = []
+        self.unusable: list[str] = []
 
     def round(self, number: int) -> Round:
         """The round of a number, which counts from 1."""

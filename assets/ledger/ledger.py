@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 import dagster as dg
+from pydantic import TypeAdapter
 
 from ..dagster_internals import EngineEventData, EventLogCursor
-from ..intervals import Interval, interval_from_json, interval_to_json
-from .history import History, RoundOver
+from ..intervals import Interval, interval_to_json
+from .history import History, Round, RoundOver
 from .outcome import Outcome
 from .process import lives, this_process
 
@@ -27,6 +28,13 @@ _LEFT_OUT = "sqlmesh/execution_left_out"
 _PLANNED = "sqlmesh/execution_plan"
 _OUTCOME = "sqlmesh/outcome_record"
 _ENDED = "sqlmesh/execution_ended"
+
+_MOST_ROUNDS = 10_000
+"""More rounds than any run has; a number beyond that is not believed."""
+
+_NAMES = TypeAdapter(frozenset[str])
+_BATCHES = TypeAdapter(dict[str, tuple[Interval, ...]])
+_END = TypeAdapter(dict[str, str | None])
 
 SILENT_SECONDS = 60.0
 """A process that has written nothing for so long may be dead; the lease then tells for sure."""
@@ -187,10 +195,10 @@ class Ledger:
             if event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY:
                 failed = settled if event.step_key == step else failed
                 continue
-            metadata = _engine_metadata(event, self._scope)
-            outcome = metadata.get(_OUTCOME)
-            if _ENDED in metadata or (outcome and outcome.value["model"] == model):  # type: ignore[index, call-overload]
-                settled = max(settled, int(metadata[_ROUND].value))  # type: ignore[arg-type]
+            history = History()
+            _fold(history, _engine_metadata(event, self._scope))
+            if history.rounds and (history.rounds[-1].ended or history.last(model) is not None):
+                settled = max(settled, len(history.rounds))
         return failed
 
     def _lives(self, process: str) -> bool:
@@ -215,25 +223,44 @@ def has_step_workers(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 
 def _fold(history: History, metadata: Mapping[str, dg.MetadataValue], place: int = 0) -> None:
-    """Adds one event to a history; adding it again changes nothing."""
+    """Adds one event to a history; adding it again changes nothing.
+
+    An event that is not as this package writes it is left out and named in the history.
+    """
     if _ROUND not in metadata:
         return
-    current = history.round(int(metadata[_ROUND].value))  # type: ignore[arg-type]
+    try:
+        number = int(metadata[_ROUND].value)  # type: ignore[arg-type]
+        if not 1 <= number <= _MOST_ROUNDS:
+            raise ValueError(f"there is no round {number}")
+        change = _change(metadata, place)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        history.unusable.append(f"event {place} of its ledger ({type(error).__name__}: {reason})")
+        return
+    change(history.round(number))
+
+
+def _change(metadata: Mapping[str, dg.MetadataValue], place: int) -> Callable[[Round], object]:
+    """What one event changes in its round; everything is read before anything is changed."""
     process = str(metadata[_PROCESS].value)
     if _CLAIMED in metadata:
-        current.claims.setdefault(process, place)
-    elif (left_out := metadata.get(_LEFT_OUT)) is not None:
-        current.left_out = frozenset(left_out.value)  # type: ignore[arg-type]
-    elif _STARTED in metadata:
-        current.started.add(process)
-    elif (plan := metadata.get(_PLANNED)) is not None:
-        for model, batches in plan.value.items():  # type: ignore[union-attr]
-            current.planned[model] = tuple(map(interval_from_json, batches))  # type: ignore[arg-type]
-    elif (record := metadata.get(_OUTCOME)) is not None:
-        outcome = Outcome.from_json(record.value)  # type: ignore[arg-type]
-        current.outcomes[outcome.model] = outcome
-    elif (end := metadata.get(_ENDED)) is not None:
-        current.ended, current.error = True, end.value["error"]  # type: ignore[index, call-overload, assignment]
+        return lambda round_: round_.claims.setdefault(process, place)
+    if (left_out := metadata.get(_LEFT_OUT)) is not None:
+        models = _NAMES.validate_python(left_out.value)
+        return lambda round_: round_.leave_out(models)
+    if _STARTED in metadata:
+        return lambda round_: round_.started.add(process)
+    if (plan := metadata.get(_PLANNED)) is not None:
+        batches = _BATCHES.validate_python(plan.value)
+        return lambda round_: round_.planned.update(batches)
+    if (record := metadata.get(_OUTCOME)) is not None:
+        outcome = Outcome.from_json(record.value)
+        return lambda round_: round_.outcomes.update({outcome.model: outcome})
+    if (end := metadata.get(_ENDED)) is not None:
+        error = _END.validate_python(end.value)["error"]
+        return lambda round_: round_.end(error)
+    return lambda round_: None
 
 
 class _RunLog:

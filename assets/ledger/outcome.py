@@ -6,11 +6,12 @@ import dataclasses
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from ..intervals import Interval, interval_from_json, interval_to_json
+from pydantic import AwareDatetime, TypeAdapter
+
+from ..intervals import Interval, interval_to_json
 
 _LONGEST_ERROR = 500
 _MOMENTS = ("evaluated_at", "next_interval")
@@ -98,8 +99,8 @@ class Outcome:
     snapshot: str | None = None
     table: str | None = None
     plan: str | None = None
-    evaluated_at: datetime | None = None
-    next_interval: datetime | None = None
+    evaluated_at: AwareDatetime | None = None
+    next_interval: AwareDatetime | None = None
     feeds_executed: bool = False
     recovered: bool = False
     unreachable: bool = False
@@ -137,18 +138,16 @@ class Outcome:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Outcome:
-        """Reads :meth:`to_json`."""
-        moments = {name: content[name] for name in _MOMENTS}
-        return cls(
-            **{
-                **content,
-                "status": OutcomeStatus(content["status"]),
-                "intervals": tuple(map(interval_from_json, content["intervals"])),
-                "audits": tuple(AuditOutcome(**audit) for audit in content["audits"]),
-                **{name: at and datetime.fromisoformat(at) for name, at in moments.items()},
-            }
-        )
+    def from_json(cls, content: object) -> Outcome:
+        """Reads :meth:`to_json`.
+
+        Raises:
+            ValueError: It is not such an object.
+        """
+        return _OUTCOME.validate_python(content)
+
+
+_OUTCOME = TypeAdapter(Outcome)
 
 
 @dataclass(frozen=True)

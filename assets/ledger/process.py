@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import uuid
 from functools import cache
@@ -19,21 +20,29 @@ def this_process() -> str:
     return _name(os.getpid())
 
 
+_NAME = re.compile(r"(?P<host>.+):(?P<pid>[1-9][0-9]{0,9}):[0-9a-f]{8}")
+
+
+def is_process(name: str) -> bool:
+    """Whether a text is a name as :func:`this_process` makes it."""
+    return _NAME.fullmatch(name) is not None
+
+
 def lives(process: str) -> bool:
-    """Whether a process may still live; ``True`` for those of other hosts.
+    """Whether a process may still live; ``True`` for those of other hosts and for other texts.
 
     No proof: a process id can be given out again, and hosts can share a name.
     """
-    host, pid, _ = process.rsplit(":", 2)
-    if host != socket.gethostname():
+    name = _NAME.fullmatch(process)
+    if name is None or name["host"] != socket.gethostname():
         return True
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
+        os.kill(int(name["pid"]), 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
-    return not _zombie(int(pid))
+    return not _zombie(int(name["pid"]))
 
 
 def _zombie(pid: int) -> bool:

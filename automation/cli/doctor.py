@@ -108,6 +108,8 @@ def environment(examined: Examined) -> Iterator[Finding]:
         f"environment {plan.environment!r} is at plan {plan.state.plan_id}, {planned}; "
         f"{plan.counted} now"
     )
+    for line in plan.warnings:
+        yield Finding(line, "Models are decided without it; end or delete the run to be rid of it.")
 
 
 def tick_time(examined: Examined) -> Iterator[Finding]:

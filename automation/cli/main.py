@@ -195,7 +195,8 @@ def status(settings: AutomationSettings, at: datetime | None, due: bool, as_json
         return
     console = Console()
     console.print(decisions_table(location, plan, only_due=due))
-    print_warnings(console, misleading(settings, location.manifest, location.policies))
+    misled = misleading(settings, location.manifest, location.policies)
+    print_warnings(console, [*plan.warnings, *misled])
 
 
 @main.command()
@@ -226,6 +227,8 @@ def explain(settings: AutomationSettings, model: str, at: datetime | None, as_js
         location = Location(settings)
         with dagster_instance() as instance:
             explanation = explained(location, instance, model, at or datetime.now(UTC))
+    for line in explanation.plan.warnings:
+        _warn(f"warning: {line}")
     if as_json:
         click.echo(json.dumps(explanation.to_json()))
     else:
@@ -267,6 +270,8 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
                 for line in end_dead_runs(instance):
                     _warn(line)
             plan = location.planner.plan(instance, at or datetime.now(UTC))
+            for line in plan.warnings:
+                _warn(f"warning: {line}")
             if not as_json:
                 print_decisions(console, plan)
             report = (

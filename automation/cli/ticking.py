@@ -13,10 +13,10 @@ import dagster as dg
 from ...assets.ledger.ledger import read_history
 from ...assets.ledger.outcome import FAILURES, AuditOutcome, Outcome
 from ...assets.ledger.process import this_process
+from ...assets.ledger.run_tags import PROCESS_TAG
 from ...config.errors import DagsterHomeInvalid, DagsterUnavailable, Unavailable
 from ..definitions import Location
 from ..tick.plan import TickPlan
-from ..upkeep.recovery import PROCESS_TAG
 from .mappings import misleading
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -204,7 +204,10 @@ def status_json(location: Location, plan: TickPlan, *, only_due: bool) -> dict[s
     return {
         **document,
         "models": models,
-        "warnings": misleading(location.settings, location.manifest, location.policies),
+        "warnings": [
+            *plan.warnings,
+            *misleading(location.settings, location.manifest, location.policies),
+        ],
     }
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 import dagster as dg
 
 from ...assets.dagster_internals import (
+    FINISHED_STATUSES,
     AssetCheckEvaluationPlanned,
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
@@ -17,20 +18,15 @@ from ...assets.dagster_internals import (
     AssetRecord,
 )
 from ...assets.definitions.specs import AssetIndex
-from ...assets.execution.round import EXECUTION_TIME_TAG
 from ...assets.ledger.ledger import read_history
 from ...assets.ledger.outcome import FAILURES, Outcome, OutcomeStatus
+from ...assets.ledger.run_tags import execution_time
+from ...config.errors import RunTagInvalid
 from .attempts import counts
 from .facts import Attempt, Node
 
-IN_PROGRESS = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
-"""Statuses of a run that may still evaluate something."""
+IN_PROGRESS = tuple(status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES)
+"""Statuses of a run that may still evaluate something: all but the finished ones."""
 
 _MANY = 100_000
 _PAGE = 50
@@ -49,7 +45,14 @@ class RunReader:
     """
 
     index: AssetIndex
+    _unusable: list[str] = field(default_factory=list, init=False)
     _outcomes: dict[str, dict[str, Outcome]] = field(default_factory=dict, init=False)
+
+    def take_unusable(self) -> tuple[str, ...]:
+        """Takes what could not be used since the last call, each line once."""
+        lines = tuple(dict.fromkeys(self._unusable))
+        self._unusable.clear()
+        return lines
 
     def in_progress(self, instance: dg.DagsterInstance) -> dict[str, str]:
         """The run in progress that covers a model, by ``fqn``; launched by whomever."""
@@ -151,7 +154,9 @@ class RunReader:
         executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(
             list(checks)
         )
-        return {checks[key]: execution for key, execution in executions.items()}
+        # The storage filters assets and names apart from each other, and so gives pairs that
+        # nobody asked for: of audits x on a and y on b also x on b.
+        return {checks[key]: last for key, last in executions.items() if key in checks}
 
     def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
         """The last run that was to evaluate each model, where it did not."""
@@ -190,12 +195,16 @@ class RunReader:
             # Skipped: what failed is upstream, and holds it as long as it is held itself.
             return None
         ended = datetime.fromtimestamp(record.end_time, tz=UTC) if record.end_time else None
-        simulated = EXECUTION_TIME_TAG in run.tags
+        try:
+            simulated = execution_time(run.tags, run.run_id)
+        except RunTagInvalid as error:
+            simulated = None
+            self._unusable.append(f"{error}; here the tag is left out")
         return Attempt(
             run_id=run.run_id,
-            at=moment_of(record),
+            at=simulated or _started(record),
             started=_started(record),
-            ended=moment_of(record) if simulated or ended is None else ended,
+            ended=simulated or ended or _started(record),
             why=why,
             tried=tried,
             retried=retried,
@@ -231,14 +240,20 @@ class RunReader:
         if run_id not in self._outcomes:
             if len(self._outcomes) >= _MOST_KEPT:
                 self._outcomes.clear()
-            self._outcomes[run_id] = dict(read_history(instance, run_id, self.index.scope).outcomes)
+            history = read_history(instance, run_id, self.index.scope)
+            self._outcomes[run_id] = dict(history.outcomes)
+            self._unusable += [f"run {run_id}: {entry} is left out" for entry in history.unusable]
         return self._outcomes[run_id]
 
 
 def moment_of(record: dg.RunRecord) -> datetime:
     """The moment for which a run is done: its start, but for simulated ones."""
-    at = record.dagster_run.tags.get(EXECUTION_TIME_TAG)
-    return datetime.fromisoformat(at) if at else _started(record)
+    run = record.dagster_run
+    try:
+        return execution_time(run.tags, run.run_id) or _started(record)
+    except RunTagInvalid:
+        # Named where the run counts as an attempt, and by the run itself, which fails with it.
+        return _started(record)
 
 
 def _written(event: dg.EventLogEntry) -> datetime:

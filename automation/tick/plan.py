@@ -25,6 +25,7 @@ class TickPlan:
         attempts: The last runs that failed to evaluate a due model, newest first, by ``fqn``.
         parents: The ``fqn`` of everything that a model or standalone audit reads, by ``fqn``.
         keys: The asset key of every model, by ``fqn``.
+        warnings: What was read and could not be used, and so was left out; a line each.
     """
 
     environment: str
@@ -34,6 +35,7 @@ class TickPlan:
     attempts: Mapping[str, Sequence[Attempt]]
     parents: Mapping[str, Sequence[str]]
     keys: Mapping[str, dg.AssetKey]
+    warnings: Sequence[str] = ()
 
     @cached_property
     def due(self) -> list[Decision]:

@@ -115,6 +115,7 @@ class Planner:
             attempts=facts.attempts,
             parents=self._parents,
             keys=self._index.keys,
+            warnings=self._runs.take_unusable(),
         )
 
     def learn(self, graph: BaseAssetGraph[Any]) -> None:

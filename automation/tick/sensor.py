@@ -20,7 +20,7 @@ from ...assets.dagster_internals import (
     with_metadata,
 )
 from ...assets.definitions.specs import AUTOMATION_TAG, GATEWAY_TAG, location_tags
-from ...assets.execution.round import EXECUTION_TIME_TAG
+from ...assets.ledger.run_tags import EXECUTION_TIME_TAG
 from ...config.errors import DatabaseLocked
 from ...config.settings import AutomationSettings
 from ..upkeep.drift import CHECK
@@ -106,6 +106,8 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         measured.planned(plan)
         for line in plan.lines():
             context.log.info(line)
+        for line in plan.warnings:
+            context.log.warning(line)
         for line in self._planner.recover(context.instance):
             context.log.warning(line)
         for line in self._planner.report_outside(context.instance, plan):

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from math import ceil
-from typing import Any
 
 import dagster as dg
 
@@ -20,6 +19,9 @@ from .recovery import Recovery
 
 _BUDGET_SECONDS = 10.0
 """One tick reports for this long at most: Dagster gives the whole tick a minute."""
+
+_CLOCK_SKEW_SECONDS = 3600.0
+"""How far the clock of the process that evaluated may be ahead of the one that reported."""
 
 _MOST_LINES = 20
 _LOOK_BACK = 20
@@ -168,8 +170,14 @@ def _tells_until(entry: dg.EventLogEntry) -> int | None:
     if outcome is not None and outcome.value == OutcomeStatus.UP_TO_DATE.value:
         return None
     evaluated_at = metadata.get(EVALUATED_AT)
-    value: Any = evaluated_at.value if evaluated_at is not None else entry.timestamp
-    return _milliseconds(value)
+    # Anybody can report a materialization with metadata of this name. Without a plausible moment
+    # the materialization itself tells of everything up to when it was made.
+    if (
+        isinstance(evaluated_at, dg.TimestampMetadataValue)
+        and 0 < evaluated_at.value <= entry.timestamp + _CLOCK_SKEW_SECONDS
+    ):
+        return _milliseconds(evaluated_at.value)
+    return _milliseconds(entry.timestamp)
 
 
 def _own(moment: datetime | None) -> int:

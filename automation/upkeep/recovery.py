@@ -15,10 +15,9 @@ from ...assets.ledger.history import History
 from ...assets.ledger.ledger import read_history
 from ...assets.ledger.outcome import Outcome, OutcomeStatus
 from ...assets.ledger.process import lives
+from ...assets.ledger.run_tags import process as process_of
+from ...config.errors import RunTagInvalid
 from ..facts.runs import IN_PROGRESS
-
-PROCESS_TAG = "sqlmesh/process"
-"""Tags a run with the process that it lives in, if Dagster does not watch that process itself."""
 
 _LOOK_BACK = timedelta(days=7)
 _MOST_RUNS = 100
@@ -37,7 +36,11 @@ def end_dead_runs(instance: dg.DagsterInstance) -> Iterator[str]:
         A line for each run.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS))):
-        process = run.tags.get(PROCESS_TAG)
+        try:
+            process = process_of(run.tags, run.run_id)
+        except RunTagInvalid as error:
+            yield f"{error}; here the tag is left out"
+            continue
         if process is not None and not lives(process):
             message = f"Process {process} of this run is gone"
             instance.report_run_failed(run, message)
@@ -89,6 +92,8 @@ class Recovery:
         run_id = record.dagster_run.run_id
         history = read_history(instance, run_id, self._index.scope)
         self._note(history, record)
+        for entry in history.unusable:
+            yield f"run {run_id}: {entry} is left out"
         outcomes = {
             self._index.keys[outcome.model]: outcome
             for outcome in _evaluated(history, recorded)

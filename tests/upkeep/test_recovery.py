@@ -17,8 +17,9 @@ from support.outcome_helpers import day, held_project, recorded, runless
 from support.schema import invoke
 from support.ticks import Automation
 
+from dagster_sqlmesh_automation.assets.ledger.run_tags import PROCESS_TAG
 from dagster_sqlmesh_automation.automation.tick.sensor import SqlmeshAutomationSensor
-from dagster_sqlmesh_automation.automation.upkeep.recovery import PROCESS_TAG, end_dead_runs
+from dagster_sqlmesh_automation.automation.upkeep.recovery import end_dead_runs
 
 
 @dataclass
