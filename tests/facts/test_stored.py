@@ -99,7 +99,7 @@ def test_a_run_with_an_odd_execution_time_fails_and_stops_nothing(
     automation = Automation.of(shop.project, home)
     run = automation.execute({dg.AssetKey(["shop", "totals"])}, {EXECUTION_TIME_TAG: value})
     assert not run.success
-    assert f"{EXECUTION_TIME_TAG}=" in run.failure("shop__totals").error.message
+    assert f"{EXECUTION_TIME_TAG}=" in run.failure("shop__totals").error.cause.message
     tick = automation.tick(datetime.now(UTC))
     assert len(tick.plan.decisions) == len(automation.location.manifest.decided)
     (warning,) = tick.plan.warnings
