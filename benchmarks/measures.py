@@ -19,7 +19,7 @@ from support import postgres
 from warehouses import Warehouse, warehouse, yesterday
 
 from dagster_sqlmesh_automation import AutomationSettings
-from dagster_sqlmesh_automation.assets.project.manifest import manifest_path, read
+from dagster_sqlmesh_automation.assets.project.manifest_file import read
 
 ON_CRON = "Dagster's on_cron"
 CONTEXT = "SQLMesh's Context()"
@@ -172,7 +172,7 @@ class Bench:
     def _graph(self, house: Warehouse) -> Path:
         """Writes a file with the project's models and what each reads, as names of assets."""
         settings = AutomationSettings(project=Path(house.variables["PROJECT"]))
-        manifest = read(manifest_path(settings))
+        manifest = read(settings)
         assert manifest is not None
         names = {model.fqn: model.name.replace(".", "__") for model in manifest.models}
         graph = {

@@ -7,6 +7,7 @@
     │   ├── ProjectInvalid
     │   ├── ProjectEmpty
     │   ├── GatewayUnknown
+    │   ├── ManifestFileTaken
     │   ├── EnvironmentNotFound
     │   ├── ModelUnknown
     │   ├── ModelNotEvaluated
@@ -107,6 +108,16 @@ class GatewayUnknown(ConfigurationError):
         super().__init__(
             f"Gateway {gateway!r} ({variable}) is not configured in {project}. "
             f"Configured gateways: {', '.join(sorted(names)) or 'none'}"
+        )
+
+
+class ManifestFileTaken(ConfigurationError):
+    """The setting ``MANIFEST`` names something that is no manifest of this package."""
+
+    def __init__(self, path: Path, what: str, variable: str) -> None:
+        super().__init__(
+            f"{variable}={str(path)!r} {what}, and is left as it is. "
+            f"Set {variable} to a file of its own, which may be missing yet, or unset it."
         )
 
 

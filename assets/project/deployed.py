@@ -13,7 +13,8 @@ from ...config.settings import AutomationSettings, Source
 from ..dagster_internals import DefinitionsLoadContext, DefinitionsLoadType
 from ..lease.waiting import Wait, database_lease
 from .fingerprint import deployed_fingerprint
-from .manifest import Manifest, manifest_path, prepare, read, write
+from .manifest import Manifest
+from .manifest_file import manifest_path, prepare, read, write
 from .model_facts import manifest_of
 from .opening import duckdb_files, load_manifest, open_context
 
@@ -35,9 +36,8 @@ def current_manifest(settings: AutomationSettings, *, force: bool = False) -> Ma
     """
     if settings.source is Source.PROJECT:
         return prepare(settings, load_manifest, force=force)
-    path = manifest_path(settings)
     fingerprint = deployed_fingerprint(settings)
-    manifest_file = None if force else read(path)
+    manifest_file = None if force else read(settings)
     if manifest_file is not None and manifest_file.fingerprint != fingerprint:
         manifest_file = None
     if manifest_file is not None and _is_part_of_a_run():
@@ -50,7 +50,7 @@ def current_manifest(settings: AutomationSettings, *, force: bool = False) -> Ma
         logger.warning(
             "The models of SQLMesh environment %r are taken from %s, as of plan %s: %s",
             settings.environment,
-            path,
+            manifest_path(settings),
             manifest_file.plan_id,
             error,
         )

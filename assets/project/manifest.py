@@ -1,33 +1,35 @@
 """The project's facts as JSON, so that definitions load without SQLMesh.
 
-``prepare`` writes the manifest once; code servers, run workers and step processes read it. It is
-reused while the fingerprint of everything it was made from is unchanged.
+The text of a manifest has two parts: a header with the format and a digest, and the facts that
+the digest covers. All of it together is one JSON object.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import logging
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from functools import cache, cached_property
+from typing import NamedTuple
 
-from ...config.settings import AutomationSettings
-from .fingerprint import project_fingerprint
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-FORMAT = 4
-"""Version of the file's layout. A file with another one is rebuilt."""
+FORMAT = 5
+"""Version of the layout. A manifest with another one is rebuilt."""
+
+MARK = b'{"dagster_sqlmesh_automation_manifest":'
+"""How every manifest begins, whatever its format. No other file does."""
 
 LEASED_ENGINES = frozenset({"duckdb", "postgres", "gcp_postgres", "mysql"})
 """SQLMesh's names of the engines on which a state gives runs a lease: DuckDB, whose file one
 process opens at a time, and those with locks that belong to a session."""
 
-logger = logging.getLogger(__name__)
+_HEADER = re.compile(re.escape(MARK) + rb'(\d+),"sha256":"([0-9a-f]{64})","facts":')
+# What is read back has exactly these fields, each of exactly its type.
+_AS_WRITTEN = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,19 @@ class ManifestAudit:
         blocking: Whether SQLMesh stops at this model when the audit fails.
     """
 
+    __pydantic_config__ = _AS_WRITTEN
+
     check: str
     audit: str
     args: Mapping[str, str]
     blocking: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestColumn:
+class ManifestColumn(NamedTuple):
     """One column of a model.
+
+    Columns are most of a manifest. As arrays, without the names of these fields, they take half
+    the space.
 
     Attributes:
         type: In the model's SQL dialect; ``UNKNOWN`` where SQLMesh cannot tell.
@@ -89,6 +95,8 @@ class ManifestModel:
         references: Columns or expressions by which others join it.
         ends: Whether SQLMesh evaluates nothing after some date.
     """
+
+    __pydantic_config__ = _AS_WRITTEN
 
     fqn: str
     name: str
@@ -133,6 +141,8 @@ class ManifestModel:
 class ManifestStandaloneAudit:
     """An audit that belongs to no model and reads one or more of them."""
 
+    __pydantic_config__ = _AS_WRITTEN
+
     fqn: str
     name: str
     cron: str
@@ -156,6 +166,8 @@ class Manifest:
         plan_id: The plan of the environment that it was made from; ``None`` where it was made
             from the project's files.
     """
+
+    __pydantic_config__ = _AS_WRITTEN
 
     fingerprint: str
     gateway: str
@@ -186,121 +198,54 @@ class Manifest:
         return (*self.executed, *self.standalone_audits)
 
     def to_json(self) -> str:
-        """The file's content."""
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
-        for model in content["models"]:
-            # Most of the file; without their names they take half the space.
-            model["columns"] = [tuple(column.values()) for column in model["columns"]]
-        return json.dumps(content, separators=(",", ":"))
+        """Returns the text that :meth:`from_json` reads."""
+        return sealed(json.dumps(dataclasses.asdict(self), separators=(",", ":")))
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
+    def from_json(cls, text: bytes) -> Manifest:
         """Reads :meth:`to_json`.
 
         Raises:
-            ValueError: The text is damaged or was written by another version of this package.
+            ValueError: The text is damaged, was altered, or was written by another version of
+                this package.
         """
-        content = json.loads(text)
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise ValueError(f"not a manifest of format {FORMAT}")
+        header = _HEADER.match(text)
+        if header is None or int(header[1]) != FORMAT:
+            raise ValueError(f"it is not a manifest of format {FORMAT}")
+        facts = text[header.end() : -1]
+        if text[-1:] != b"}" or hashlib.sha256(facts).hexdigest() != header[2].decode():
+            raise ValueError("its content is not what was written")
         try:
-            return cls(
-                **{
-                    **content,
-                    "models": tuple(_model(**model) for model in content["models"]),
-                    "standalone_audits": tuple(
-                        ManifestStandaloneAudit(
-                            **{**audit, "depends_on": tuple(audit["depends_on"])}
-                        )
-                        for audit in content["standalone_audits"]
-                    ),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"a manifest with a missing or unknown field: {error}") from error
+            manifest = _adapter().validate_json(facts)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, problem["loc"])) or "its content"
+            raise ValueError(f"{place}: {problem['msg']}") from error
+        _check_order(manifest.models)
+        return manifest
 
 
-def _model(**fields: Any) -> ManifestModel:
-    names = ("depends_on", "tags", "signals", "grains", "references")
-    lists = {name: tuple(fields[name]) for name in names}
-    columns = tuple(
-        ManifestColumn(name, type_, description, tuple((fqn, column) for fqn, column in reads))
-        for name, type_, description, reads in fields["columns"]
-    )
-    audits = tuple(ManifestAudit(**audit) for audit in fields["audits"])
-    return ManifestModel(**{**fields, **lists, "audits": audits, "columns": columns})
+@cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
 
 
-def manifest_path(settings: AutomationSettings) -> Path:
-    """Where the manifest of these settings is kept."""
-    name = f"manifest-{settings.environment}-{settings.gateway or 'default'}.json"
-    return settings.manifest or settings.project / ".cache" / "dagster_sqlmesh_automation" / name
-
-
-def prepare(
-    settings: AutomationSettings,
-    build: Callable[[AutomationSettings, str], Manifest],
-    *,
-    force: bool = False,
-) -> Manifest:
-    """Returns the manifest, read from its file where that still holds, built anew where not.
-
-    Args:
-        settings: The project, gateway and file.
-        build: Loads the SQLMesh project; called with the settings and the fingerprint.
-        force: Build in any case.
+def _check_order(models: tuple[ManifestModel, ...]) -> None:
+    """Checks that every model stands once, behind all that it reads.
 
     Raises:
-        ConfigurationError: The project cannot be loaded.
-        Unavailable: The database that tells the default catalog cannot be opened.
+        ValueError: One does not.
     """
-    path = manifest_path(settings)
-    fingerprint = project_fingerprint(settings, path)
-    if not force and (reusable := read(path)) and reusable.fingerprint == fingerprint:
-        return reusable
-    manifest = build(settings, fingerprint)
-    write(settings, manifest)
-    return manifest
+    names: set[str] = set()
+    for model in models:
+        if model.fqn in names:
+            raise ValueError(f"the model {model.fqn} stands there twice")
+        if missing := sorted(set(model.depends_on) - names):
+            raise ValueError(f"the model {model.fqn} reads {missing[0]}, which is not before it")
+        names.add(model.fqn)
 
 
-def read(path: Path) -> Manifest | None:
-    """What the file has, if it is there and can be used."""
-    try:
-        return Manifest.from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        logger.warning("The manifest %s cannot be used and is built anew: %s", path, error)
-        return None
-
-
-def remembered(path: Path) -> Mapping[str, ManifestModel]:
-    """The models of the file by :attr:`ManifestModel.columns_hash`; none where it is of no use."""
-    try:
-        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # :func:`read` has told
-    return {model.columns_hash: model for model in manifest.models if model.columns_hash}
-
-
-def write(settings: AutomationSettings, manifest: Manifest) -> None:
-    """Writes all or nothing: a reader sees the old file or the new one."""
-    path = manifest_path(settings)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(manifest.to_json())
-        Path(temporary).replace(path)
-    except OSError as error:
-        # Definitions still load from memory; only the next process pays again.
-        logger.warning(
-            "The manifest cannot be kept at %s (%s). Every process will load the SQLMesh project; "
-            "set %s to a file that can be written.",
-            path,
-            error,
-            settings.variable("MANIFEST"),
-        )
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+def sealed(facts: str) -> str:
+    """Returns the facts, which are JSON, behind the header that covers them."""
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    return f'{MARK.decode()}{FORMAT},"sha256":"{digest}","facts":{facts}}}'

@@ -15,9 +15,8 @@ from .manifest import (
     ManifestAudit,
     ManifestModel,
     ManifestStandaloneAudit,
-    manifest_path,
-    remembered,
 )
+from .manifest_file import remembered
 
 if TYPE_CHECKING:
     from sqlmesh.core.audit import StandaloneAudit
@@ -55,9 +54,7 @@ def manifest_of(
         name=settings.environment,
         suffix_target=context.config.environment_suffix_target,
     )
-    columns = Columns(
-        remembered(manifest_path(settings)), default_catalog, settings.description_sql_characters
-    )
+    columns = Columns(remembered(settings), default_catalog, settings.description_sql_characters)
     graph: DAG[str] = DAG()
     for fqn, model in models.items():
         graph.add(fqn, model.depends_on)

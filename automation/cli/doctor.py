@@ -18,7 +18,7 @@ from pathlib import Path
 import dagster as dg
 
 from ...assets.dagster_internals import default_sensor_grpc_timeout
-from ...assets.project.manifest import manifest_path
+from ...assets.project.manifest_file import cure, manifest_path, not_kept
 from ...assets.project.opening import import_sqlmesh
 from ...config.cron import check_zone
 from ...config.errors import AutomationError, Unavailable
@@ -96,6 +96,13 @@ def _settings(settings: AutomationSettings, arguments: Collection[str]) -> Findi
     ]
     lines.append("all others have their defaults" if lines else "all have their defaults")
     return Finding(f"settings: {'; '.join(lines)}")
+
+
+def manifest_file(examined: Examined) -> Iterator[Finding]:
+    """Tells if the manifest cannot be kept for other processes."""
+    settings = examined.location.settings
+    if reason := not_kept(settings, examined.location.manifest):
+        yield Finding(reason, cure(settings))
 
 
 def environment(examined: Examined) -> Iterator[Finding]:
@@ -221,6 +228,7 @@ def deployment(examined: Examined) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
+    manifest_file,
     environment,
     tick_time,
     lease,

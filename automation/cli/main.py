@@ -140,7 +140,7 @@ def prepare(settings: AutomationSettings, force: bool) -> None:
     build an image or deploy; otherwise the first process that needs it does it.
     """
     from ...assets.project.deployed import current_manifest
-    from ...assets.project.manifest import manifest_path
+    from ...assets.project.manifest_file import manifest_path
 
     with Console(stderr=True).status(f"Preparing {settings.project}"):
         manifest = current_manifest(settings, force=force)

@@ -14,7 +14,7 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
-from support.schema import held_open
+from support.schema import held_open, invoke
 
 from dagster_sqlmesh_automation import SQLMeshTranslator, build_definitions
 from dagster_sqlmesh_automation.assets.project.manifest import ManifestModel
@@ -79,6 +79,20 @@ def plan(settings: AutomationSettings, instance: dg.DagsterInstance) -> TickPlan
 
 
 # The project
+
+
+def test_a_manifest_of_somebody_elses_is_named_and_left(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project", {"models/orders.sql": MODEL})
+    place = tmp_path / "manifest.json"
+    place.write_text('{"metadata": {"dbt_version": "1.9.0"}, "nodes": {}}')
+    result = invoke("prepare", "--project", folder, SQLMESH_AUTOMATION_MANIFEST=place)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"Error: SQLMESH_AUTOMATION_MANIFEST='{place}' holds something else than a manifest, and "
+        "is left as it is. Set SQLMESH_AUTOMATION_MANIFEST to a file of its own, which may be missing "
+        "yet, or unset it.\n"
+    )
+    assert "dbt_version" in place.read_text()
 
 
 def test_a_missing_folder_is_named_and_not_made(tmp_path: Path) -> None:

@@ -474,6 +474,16 @@ def test_the_limit_of_a_tick_is_the_one_that_is_set(project: Path) -> None:
     assert "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS" in tick["do"]
 
 
+def test_a_manifest_that_cannot_be_kept_is_advice(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file" / "manifest.json")
+    findings = doctor(project, **{f"{PREFIX}MANIFEST": place})
+    (finding,) = [finding for finding in findings if "manifest cannot be kept" in finding["found"]]
+    assert (finding["level"], place in finding["found"]) == ("advice", True)
+    assert f"set {PREFIX}MANIFEST to a file that can be written" in finding["do"]
+    assert not [f for f in doctor(project) if "cannot be kept" in f["found"]]
+
+
 def test_people_see_advice_and_problems_apart(project: Path) -> None:
     result = invoke("doctor", "--project", project, DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS="0")
     lines = result.stdout.splitlines()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlmesh.core import lineage
 
-from dagster_sqlmesh_automation.assets.project.manifest import Manifest, prepare
+from dagster_sqlmesh_automation.assets.project.manifest import Manifest
+from dagster_sqlmesh_automation.assets.project.manifest_file import prepare
 from dagster_sqlmesh_automation.assets.project.opening import load_manifest
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,13 +20,14 @@ from generator import Design, generate_project
 from dagster_sqlmesh_automation.assets.project import fingerprint
 from dagster_sqlmesh_automation.assets.project.manifest import (
     FORMAT,
+    MARK,
     Manifest,
-    manifest_path,
-    prepare,
+    sealed,
 )
+from dagster_sqlmesh_automation.assets.project.manifest_file import manifest_path, prepare
 from dagster_sqlmesh_automation.assets.project.opening import load_manifest
 from dagster_sqlmesh_automation.automation.definitions import Location
-from dagster_sqlmesh_automation.config.errors import ProjectInvalid
+from dagster_sqlmesh_automation.config.errors import ManifestFileTaken, ProjectInvalid
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
 MODEL = "MODEL (name extra.model, kind FULL);\nSELECT 1 AS id\n"
@@ -120,7 +122,7 @@ def test_what_is_read_equals_what_was_loaded(example: Path) -> None:
         raise AssertionError("the project is loaded again")
 
     assert prepare(settings, refuse) == loaded
-    assert Manifest.from_json(loaded.to_json()) == loaded
+    assert Manifest.from_json(loaded.to_json().encode()) == loaded
     names = {model.name for model in loaded.executed}
     assert len(names) == 18
     assert "core.order_totals" not in names  # embedded
@@ -233,55 +235,125 @@ def test_it_is_rebuilt_for_another_version_of_a_package(
     assert preparing.loads_again()
 
 
-def without(field: str) -> Callable[[dict[str, Any]], Any]:
-    return lambda content: {name: value for name, value in content.items() if name != field}
+Change = Callable[[dict[str, Any]], Any]
 
 
-def model_without(field: str) -> Callable[[dict[str, Any]], Any]:
-    return lambda content: {**content, "models": [without(field)(m) for m in content["models"]]}
+def without(field: str) -> Change:
+    return lambda facts: {name: value for name, value in facts.items() if name != field}
+
+
+def first_model(change: Change) -> Change:
+    return lambda facts: {**facts, "models": [change(facts["models"][0]), *facts["models"][1:]]}
+
+
+def with_value(field: str, value: Any) -> Change:
+    return lambda facts: {**facts, field: value}
+
+
+def nested(facts: dict[str, Any]) -> str:
+    return json.dumps(facts).replace('"models":', '"models":' + "[" * 100_000, 1)
+
+
+def built_anew_once(preparing: Preparing, caplog: pytest.LogCaptureFixture) -> bool:
+    """Whether the file is not believed, one line says so, and the next one is."""
+    caplog.clear()
+    caplog.set_level(logging.WARNING)
+    again = preparing.loads_again()
+    lines = [record.getMessage() for record in caplog.records]
+    told = len(lines) == 1 and f"The manifest {preparing.file} cannot be used" in lines[0]
+    return again and told and "\n" not in lines[0] and not preparing.loads_again()
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda content: {**content, "format": FORMAT + 1}, id="a newer format"),
-        pytest.param(without("format"), id="no format"),
         pytest.param(without("gateway"), id="no gateway"),
         pytest.param(without("models"), id="no models"),
-        pytest.param(lambda content: {**content, "more": 1}, id="an unknown field"),
-        pytest.param(lambda content: {**content, "models": 1}, id="models that are no list"),
-        pytest.param(lambda content: {**content, "models": [1]}, id="a model that is no object"),
-        pytest.param(model_without("cron"), id="a model without a cron"),
-        pytest.param(model_without("audits"), id="a model without audits"),
-        pytest.param(lambda content: [content], id="a list"),
-        pytest.param(lambda content: None, id="null"),
+        pytest.param(with_value("more", 1), id="an unknown field"),
+        pytest.param(with_value("models", 1), id="models that are no list"),
+        pytest.param(with_value("models", [1]), id="a model that is no object"),
+        pytest.param(first_model(without("cron")), id="a model without a cron"),
+        pytest.param(first_model(without("audits")), id="a model without audits"),
+        pytest.param(first_model(with_value("tags", [1])), id="a tag that is a number"),
+        pytest.param(first_model(with_value("tags", "ab")), id="tags that are a text"),
+        pytest.param(first_model(with_value("line", "1")), id="a line that is a text"),
+        pytest.param(first_model(with_value("depends_on", ['"x"'])), id="an unknown dependency"),
+        pytest.param(first_model(with_value("columns", [["INT"]])), id="half a column"),
+        pytest.param(lambda facts: {**facts, "models": facts["models"] * 2}, id="models twice"),
+        pytest.param(
+            lambda facts: {**facts, "models": facts["models"][::-1]}, id="models out of order"
+        ),
+        pytest.param(lambda facts: [facts], id="a list"),
+        pytest.param(lambda facts: None, id="null"),
+        pytest.param(nested, id="nested deeper than Python goes"),
     ],
 )
-def test_it_is_rebuilt_when_the_file_is_of_another_layout(
-    preparing: Preparing, change: Callable[[dict[str, Any]], Any]
+def test_facts_of_another_shape_are_not_believed_even_with_the_right_digest(
+    preparing: Preparing, caplog: pytest.LogCaptureFixture, change: Change
 ) -> None:
-    preparing.file.write_text(json.dumps(change(json.loads(preparing.file.read_text()))))
-    assert preparing.loads_again()
+    changed = change(json.loads(preparing.file.read_text())["facts"])
+    facts = changed if isinstance(changed, str) else json.dumps(changed)
+    preparing.file.write_text(sealed(facts))
+    assert built_anew_once(preparing, caplog)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: text.replace("extra.numbers", "extra.letters"), id="a name"),
+        pytest.param(
+            lambda text: text.replace(json.dumps(json.loads(text)["facts"]["models"]), "[]"),
+            id="no models",
+        ),
+        pytest.param(lambda text: text + " ", id="a space at the end"),
+        pytest.param(lambda text: text.replace('"sha256":"', '"sha256":"0'), id="the digest"),
+        pytest.param(
+            lambda text: text.replace(f":{FORMAT},", f":{FORMAT + 1},", 1), id="a newer format"
+        ),
+    ],
+)
+def test_facts_that_were_altered_are_not_believed(
+    preparing: Preparing, caplog: pytest.LogCaptureFixture, change: Callable[[str], str]
+) -> None:
+    # As prepare writes it, but with the spaces that json.dumps puts, for the second change above.
+    content = json.loads(preparing.file.read_text())
+    text = sealed(json.dumps(content["facts"]))
+    preparing.file.write_text(text)
     assert not preparing.loads_again()
+    altered = change(text)
+    assert altered != text
+    preparing.file.write_text(altered)
+    assert built_anew_once(preparing, caplog)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param(lambda content: b"", id="empty"),
         pytest.param(lambda content: content[: len(content) // 2], id="half of it"),
         pytest.param(lambda content: content[:-1], id="all but the last byte"),
-        pytest.param(lambda content: b"\xff\xfe" + content, id="not UTF-8"),
-        pytest.param(lambda content: b"garbage", id="garbage"),
+        pytest.param(lambda content: MARK, id="nothing but its mark"),
+        pytest.param(lambda content: MARK + b"\xff\xfe" + content, id="not UTF-8"),
     ],
 )
 def test_it_is_rebuilt_with_a_warning_when_the_file_is_damaged(
     preparing: Preparing, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
 ) -> None:
     preparing.file.write_bytes(damage(preparing.file.read_bytes()))
+    assert built_anew_once(preparing, caplog)
+
+
+def test_an_empty_file_is_taken_for_none(preparing: Preparing) -> None:
+    preparing.file.write_bytes(b"")
     assert preparing.loads_again()
-    assert f"The manifest {preparing.file} cannot be used" in caplog.text
     assert not preparing.loads_again()
+
+
+def test_a_file_of_gigabytes_is_neither_read_nor_believed(
+    preparing: Preparing, caplog: pytest.LogCaptureFixture
+) -> None:
+    with preparing.file.open("r+b") as file:
+        file.truncate(1024**4)  # a sparse one; to read it would end in a MemoryError
+    assert built_anew_once(preparing, caplog)
 
 
 def test_a_project_that_no_longer_loads_is_an_error_and_leaves_the_file(
@@ -297,32 +369,97 @@ def test_a_project_that_no_longer_loads_is_an_error_and_leaves_the_file(
 # Writing
 
 
-@pytest.mark.parametrize("place", ["file/manifest.json", "folder"])
+@pytest.mark.parametrize("place", ["file/manifest.json", "loop/manifest.json"])
 def test_a_place_that_cannot_be_written_is_a_warning(
     preparing: Preparing, tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
-    # For root no folder is read-only; below a file, or in place of a folder, nobody can write.
+    # For root no folder is read-only; below a file, or a link to itself, nobody can write.
     (tmp_path / "file").touch()
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     before = sorted(tmp_path.rglob("*"))
     caplog.set_level(logging.WARNING)
 
     manifest = preparing(manifest=tmp_path / place)
 
     assert manifest == preparing()
-    assert f"cannot be kept at {tmp_path / place}" in caplog.text
+    assert f"at {tmp_path / place} (" in caplog.text
     assert "SQLMESH_AUTOMATION_MANIFEST" in caplog.text
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def link(place: Path) -> None:
+    place.with_name("target.json").write_text("{}")
+    place.symlink_to(place.with_name("target.json"))
+
+
+OTHERS = {
+    "a manifest of dbt's": lambda place: place.write_text('{"metadata": {}, "nodes": {}}'),
+    "a configuration": lambda place: place.write_text("model_defaults: {dialect: duckdb}"),
+    "a folder": lambda place: place.mkdir(),
+    "a link": link,
+    "a link to nothing": lambda place: place.symlink_to(place.with_name("nothing")),
+    "a pipe": os.mkfifo,
+    "a socket": lambda place: os.mknod(place, 0o600 | stat.S_IFSOCK),
+}
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS)
+def test_what_is_no_manifest_is_an_error_and_left_as_it_is(
+    preparing: Preparing, tmp_path: Path, make: Callable[[Path], None], force: bool
+) -> None:
+    place = tmp_path / "place"
+    make(place)
+
+    def state() -> object:
+        listing = {path: path.lstat()[:7] for path in tmp_path.iterdir()}
+        return listing, place.read_bytes() if place.is_file() else None
+
+    before = state()
+    with pytest.raises(ManifestFileTaken, match="Set SQLMESH_AUTOMATION_MANIFEST to a") as caught:
+        preparing(manifest=place, force=force)
+    assert str(place) in str(caught.value)
+    assert state() == before
+    assert preparing.loads == 1
+
+
+def test_a_device_is_no_manifest(preparing: Preparing) -> None:
+    with pytest.raises(ManifestFileTaken, match="'/dev/null' is a device"):
+        preparing(manifest=Path("/dev/null"))
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_what_lies_at_the_default_place_is_replaced_because_the_folder_is_ours(
+    preparing: Preparing, caplog: pytest.LogCaptureFixture
+) -> None:
+    preparing.settings = AutomationSettings(project=preparing.project)
+    preparing.file.parent.mkdir(parents=True)
+    os.mkfifo(preparing.file)
+    assert built_anew_once(preparing, caplog)
+    preparing.file.write_text("garbage")
+    assert built_anew_once(preparing, caplog)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_may_read_the_file(preparing: Preparing, umask: int, mode: int) -> None:
+    preparing.file.unlink()
+    before = os.umask(umask)
+    try:
+        preparing()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(preparing.file.stat().st_mode) == mode
 
 
 REWRITE = """
 import dataclasses, sys
 from pathlib import Path
-from dagster_sqlmesh_automation.assets.project.manifest import Manifest, prepare
+from dagster_sqlmesh_automation.assets.project.manifest import Manifest
+from dagster_sqlmesh_automation.assets.project.manifest_file import prepare
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
 settings = AutomationSettings(project=sys.argv[1], manifest=sys.argv[2])
-manifest = Manifest.from_json(Path(sys.argv[2]).read_text())
+manifest = Manifest.from_json(Path(sys.argv[2]).read_bytes())
 print("ready", flush=True)
 for number in range(200):
     changed = dataclasses.replace(manifest, gateway="ab"[number % 2] * (number % 7 + 1))
@@ -347,9 +484,9 @@ def test_a_reader_never_sees_a_half_written_file(preparing: Preparing) -> None:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
         while writer.poll() is None:
-            found = Manifest.from_json(preparing.file.read_text())  # raises when it is damaged
-            assert found.models == many.models
-            seen.add(found.gateway)
+            manifest = Manifest.from_json(preparing.file.read_bytes())  # raises when damaged
+            assert manifest.models == many.models
+            seen.add(manifest.gateway)
 
     assert writer.returncode == 0
     assert len(seen) > 5

@@ -23,7 +23,8 @@ from support.ticks import Automation
 from support.warehouse import NEXT_DAY, PLANNED_AT, Warehouse, warehouse
 
 from dagster_sqlmesh_automation.assets.project.deployed import current_manifest
-from dagster_sqlmesh_automation.assets.project.manifest import Manifest, manifest_path
+from dagster_sqlmesh_automation.assets.project.manifest import Manifest
+from dagster_sqlmesh_automation.assets.project.manifest_file import manifest_path
 from dagster_sqlmesh_automation.config.errors import (
     EnvironmentNotFound,
     ProjectNotFound,

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import yaml
 
-from dagster_sqlmesh_automation.assets.project.manifest import prepare
+from dagster_sqlmesh_automation.assets.project.manifest_file import prepare
 from dagster_sqlmesh_automation.assets.project.opening import load_manifest
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
