@@ -89,8 +89,8 @@ def test_a_manifest_of_somebody_elses_is_named_and_left(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr == (
         f"Error: SQLMESH_AUTOMATION_MANIFEST='{place}' holds something else than a manifest, and "
-        "is left as it is. Set SQLMESH_AUTOMATION_MANIFEST to a file of its own, which may be missing "
-        "yet, or unset it.\n"
+        "is left as it is. Set SQLMESH_AUTOMATION_MANIFEST to a file of its own, which may be "
+        "missing yet, or unset it.\n"
     )
     assert "dbt_version" in place.read_text()
 
