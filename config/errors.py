@@ -8,6 +8,7 @@
     │   ├── ProjectEmpty
     │   ├── GatewayUnknown
     │   ├── ManifestFileTaken
+    │   ├── CacheNotWritable
     │   ├── EnvironmentNotFound
     │   ├── ModelUnknown
     │   ├── ModelNotEvaluated
@@ -118,6 +119,17 @@ class ManifestFileTaken(ConfigurationError):
         super().__init__(
             f"{variable}={str(path)!r} {what}, and is left as it is. "
             f"Set {variable} to a file of its own, which may be missing yet, or unset it."
+        )
+
+
+class CacheNotWritable(ConfigurationError):
+    """SQLMesh has no place for the files of its cache."""
+
+    def __init__(self, place: str | None, reason: str) -> None:
+        super().__init__(
+            f"SQLMesh cannot use its cache{f' at {place}' if place else ''}: {reason}. "
+            "Set cache_dir in the SQLMesh project's configuration, or the variable "
+            "SQLMESH__CACHE_DIR, to a folder that can be written, such as /tmp/sqlmesh-cache."
         )
 
 

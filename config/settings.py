@@ -83,7 +83,8 @@ class AutomationSettings(BaseSettings):
         default=None,
         description=(
             "File for the prepared manifest; below the project's .cache folder when not set. "
-            "Set it where the project folder is read-only. Nothing but a manifest is overwritten."
+            "Set it where the project folder is read-only, and SQLMesh's own `cache_dir` too. "
+            "Nothing but a manifest is overwritten."
         ),
     )
     lease_timeout_seconds: int = Field(

@@ -14,6 +14,7 @@ from ...config.errors import (
     Unavailable,
 )
 from ...config.settings import AutomationSettings
+from .cache_failures import cache_failure
 from .outages import is_outage
 
 
@@ -25,6 +26,7 @@ def naming_refusals(settings: AutomationSettings) -> Iterator[None]:
 
     Raises:
         ProjectInvalid: SQLMesh refuses the configuration or a file.
+        CacheNotWritable: SQLMesh has no place for its cache.
         Unavailable: A database is locked or out of reach.
     """
     from sqlmesh.utils.errors import SQLMeshError
@@ -34,6 +36,8 @@ def naming_refusals(settings: AutomationSettings) -> Iterator[None]:
     except AutomationError:
         raise
     except Exception as error:
+        if cache := cache_failure(error):
+            raise cache from error
         reason = str(error).strip()
         if not isinstance(error, SQLMeshError):
             reason = f"{type(error).__name__}: {reason}"
@@ -47,6 +51,7 @@ def naming_failures(settings: AutomationSettings) -> Iterator[None]:
     Errors that it does not know pass through unchanged.
 
     Raises:
+        CacheNotWritable: SQLMesh has no place for its cache.
         Unavailable: A database is locked or out of reach.
         SQLMeshFailed: SQLMesh gave up.
     """
@@ -57,7 +62,7 @@ def naming_failures(settings: AutomationSettings) -> Iterator[None]:
     except AutomationError:
         raise
     except Exception as error:
-        named: AutomationError | None = _unavailable(settings, error)
+        named: AutomationError | None = cache_failure(error) or _unavailable(settings, error)
         if named is None and isinstance(error, SQLMeshError):
             named = SQLMeshFailed(settings.project, str(error).strip())
         if named is None:

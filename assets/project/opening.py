@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ...config.errors import GatewayUnknown, IncompatiblePackages, ProjectEmpty
 from ...config.settings import AutomationSettings
 from ..sqlmesh_internals import set_default_catalog, state_connection
+from .cache_failures import shorten_cache_tracebacks
 from .failures import naming_failures, naming_refusals
 from .manifest import Manifest
 from .model_facts import manifest_of
@@ -79,6 +80,7 @@ def import_sqlmesh() -> None:
         if not any(importlib.metadata.distributions(name="sqlglotc")):
             raise
         raise IncompatiblePackages(str(error)) from error
+    shorten_cache_tracebacks()
     set_console(NoopConsole())
 
 
