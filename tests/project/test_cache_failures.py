@@ -8,13 +8,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlmesh.utils.cache import FileCache
 from support.schema import invoke
 from support.ticks import Automation
 from support.warehouse import NEXT_DAY, Warehouse, warehouse
 
 from dagster_sqlmesh_automation.assets.project import cache_failures
 from dagster_sqlmesh_automation.assets.project.deployed import current_manifest
-from dagster_sqlmesh_automation.config.errors import CacheNotWritable, ProjectInvalid
+from dagster_sqlmesh_automation.config.errors import CacheNotWritable
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
 
@@ -65,10 +66,19 @@ def test_either_cure_helps(
     assert (tmp_path / "cache" / "model_definition").is_dir()
 
 
-def test_an_error_of_a_models_own_code_is_not_taken_for_one_of_the_cache(shop: Warehouse) -> None:
-    (shop.project / "models" / "reads.py").write_text("open('/nowhere/at/all')\n")
-    with pytest.raises(ProjectInvalid, match="/nowhere/at/all"):
-        current_manifest(AutomationSettings(project=shop.project))
+def test_an_error_of_what_is_to_be_cached_is_not_taken_for_one_of_the_cache(
+    tmp_path: Path,
+) -> None:
+    cache = FileCache[str](tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        cache.get_or_load("a model", loader=lambda: (tmp_path / "nowhere").read_text())
+    assert cache_failures.cache_failure(caught.value) is None
+
+    shutil.rmtree(tmp_path)
+    tmp_path.touch()
+    with pytest.raises(FileExistsError) as caught_from_cache:
+        cache.get_or_load("a model", loader=lambda: "its text")
+    assert cache_failures.cache_failure(caught_from_cache.value) is not None
 
 
 def test_a_tick_and_its_run_go_on_with_one_warning_and_no_traceback(
