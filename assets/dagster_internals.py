@@ -34,11 +34,20 @@ from dagster._core.storage.asset_check_execution_record import (
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.base import AssetRecord
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.sqlite_storage import (
+    DagsterSqliteStorage,
+    _event_logs_directory,
+    _runs_directory,
+)
 from dagster._daemon.asset_daemon import (
     asset_daemon_cursor_from_instigator_serialized_cursor,
     asset_daemon_cursor_to_instigator_serialized_cursor,
 )
 from dagster._grpc.utils import default_sensor_grpc_timeout
+from dagster._serdes import ConfigurableClassData
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -46,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FINISHED_STATUSES",
     "INTERNALS",
+    "SQLITE_BUSY_TIMEOUT_SECONDS",
     "SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION",
     "AssetCheckEvaluationPlanned",
     "AssetCheckExecutionRecord",
@@ -55,6 +65,8 @@ __all__ = [
     "AssetRecord",
     "AutomationTickEvaluationContext",
     "BaseAssetGraph",
+    "ConfigurableClassData",
+    "DagsterSqliteStorage",
     "DefinitionsLoadContext",
     "DefinitionsLoadType",
     "EngineEventData",
@@ -63,6 +75,8 @@ __all__ = [
     "InstigatorTick",
     "SensorExecutionData",
     "SqlEventLogStorage",
+    "SqliteEventLogStorage",
+    "SqliteRunStorage",
     "TickStatus",
     "asset_daemon_cursor_from_instigator_serialized_cursor",
     "asset_daemon_cursor_to_instigator_serialized_cursor",
@@ -70,6 +84,7 @@ __all__ = [
     "extract_data_version_from_entry",
     "graph_view",
     "run_assets",
+    "sqlite_directories",
     "with_metadata",
 ]
 
@@ -150,6 +165,18 @@ INTERNALS = (
         "the sensor's state and ticks, and how long a tick may take",
         "tests/cli/test_doctor.py",
     ),
+    Internal(
+        (
+            "DagsterSqliteStorage",
+            "SqliteEventLogStorage",
+            "SqliteRunStorage",
+            "ConfigurableClassData",
+            "SQLITE_BUSY_TIMEOUT_SECONDS",
+            "sqlite_directories",
+        ),
+        "a SQLite storage that keeps its connections, in the files of Dagster's own",
+        "tests/storage/test_sqlite.py",
+    ),
 )
 """All of it; a test holds that nothing is left out and that the tests are there."""
 
@@ -165,6 +192,11 @@ def run_assets(context: Any) -> Any:
     ``context.selected_asset_keys`` holds the step's own assets only.
     """
     return context.op_execution_context.job_def.asset_layer
+
+
+def sqlite_directories(base_dir: str) -> tuple[str, str]:
+    """Where Dagster's SQLite storage keeps runs, and where events."""
+    return _runs_directory(base_dir), _event_logs_directory(base_dir)
 
 
 def with_metadata(
