@@ -16,6 +16,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 EXAMPLE = Path(__file__).parent / "jaffle_shop"
+DAGSTER_YAML = """\
+telemetry:
+  enabled: false
+storage:
+  custom:
+    module: dagster_sqlmesh_automation.storage
+    class: PooledSqliteStorage
+    config:
+      base_dir: {env: DAGSTER_HOME}
+"""
 PLANNED_AT = datetime(2026, 10, 14, tzinfo=UTC)
 
 MOMENTS = [
@@ -78,10 +88,10 @@ def raw_data(project: Path, until: date = date(2026, 11, 1)) -> dict[str, int]:
 
 
 def dagster_home(folder: Path) -> Path:
-    """A Dagster instance of its own, without usage reports."""
+    """A Dagster instance of its own, without usage reports, with connections that stay open."""
     home = folder / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    (home / "dagster.yaml").write_text(DAGSTER_YAML)
     return home
 
 

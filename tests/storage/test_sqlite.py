@@ -14,8 +14,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+
+from dagster_sqlmesh_automation.assets.dagster_internals import SqliteEventLogStorage
 from dagster_sqlmesh_automation.assets.storage.sqlite import MOST_KEPT
-from dagster_sqlmesh_automation.storage import PooledSqliteStorage
 
 
 def instance_of(home: Path, *, pooled: bool) -> dg.DagsterInstance:
@@ -72,7 +73,8 @@ def test_a_run_is_recorded_as_dagsters_own_storage_records_it(tmp_path: Path) ->
         instance_of(tmp_path / "own", pooled=False) as own,
         instance_of(tmp_path / "pooled", pooled=True) as pooled,
     ):
-        assert isinstance(pooled._storage, PooledSqliteStorage)
+        assert isinstance(pooled.event_log_storage, SqliteEventLogStorage)
+        assert type(pooled.event_log_storage) is not SqliteEventLogStorage
         assert stored(pooled, run(pooled)) == stored(own, run(own))
         for instance in (own, pooled):
             (record,) = instance.get_asset_records([orders.key])
@@ -138,15 +140,22 @@ def test_files_that_another_process_has_deleted_are_made_anew(
 
 
 def test_threads_write_at_once(pooled: dg.DagsterInstance) -> None:
-    run_ids: list[str] = []
-    threads = [threading.Thread(target=lambda: run_ids.append(run(pooled))) for _ in range(4)]
+    stored_run = pooled.get_run_by_id(run(pooled))
+    assert stored_run is not None
+
+    def write(number: int) -> None:
+        for event in range(20):
+            pooled.report_engine_event(f"event {event} of thread {number}", stored_run)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({*run_ids}) == 4
-    events = [stored(pooled, run_id) for run_id in run_ids]
-    assert all(each == events[0] for each in events)
+    messages = {entry.message for entry in pooled.all_logs(stored_run.run_id)}
+    for number in range(4):
+        for event in range(20):
+            assert any(f"event {event} of thread {number}" in message for message in messages)
 
 
 def _in_a_fork(instance: dg.DagsterInstance, run_id: str) -> None:
