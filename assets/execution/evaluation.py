@@ -217,6 +217,8 @@ def _finalized(
         try:
             with naming_failures(settings):
                 environment = read_environment(context, settings)
+                # Opens the databases of all gateways, as the scheduler is about to.
+                _ = context.default_catalog_per_gateway
         except DatabaseLocked as error:
             # A process that knows nothing of our lease: sqlmesh or duckdb on a command line.
             if time.monotonic() > locked_until or request.cancelled():

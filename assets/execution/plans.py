@@ -17,7 +17,7 @@ from ...config.settings import AutomationSettings
 from ..intervals import Interval, moment
 from ..lease.waiting import Wait, database_lease
 from ..project.failures import naming_failures
-from ..project.opening import duckdb_files, open_context
+from ..project.opening import duckdb_files, load_project, open_context
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -208,11 +208,13 @@ def _apply(
 @contextmanager
 def _opened(settings: AutomationSettings, wait: Wait, holder: str) -> Iterator[Context]:
     with (
-        open_context(settings, load=True) as context,
+        open_context(settings, load=False) as context,
         database_lease(duckdb_files(context), wait, holder),
     ):
         try:
             with naming_failures(settings):
+                # With the lease in hand: it opens the databases, which a run may have open.
+                load_project(context, settings)
                 yield context
         finally:
             # Before the database's lease is: whoever gets it next opens the same files.

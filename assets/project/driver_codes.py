@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..lease.waiting import lock_refusal
+
 TRANSIENT_HTTP = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP statuses of servers that are overloaded or not there."""
 
@@ -248,7 +250,7 @@ def duckdb_io(error: BaseException) -> bool:
     A missing file is an ``IOException`` too, and a lock has no code of its own.
     """
     status = _number(getattr(error, "status_code", None))
-    return status in TRANSIENT_HTTP or "Could not set lock" in str(error)
+    return status in TRANSIENT_HTTP or lock_refusal(str(error)) is not None
 
 
 def urllib3_retries(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...config.errors import EnvironmentNotFound
 from ...config.settings import AutomationSettings
 from ..sqlmesh_internals import state_connection, state_is_open, unmigrated_state
-from .opening import duckdb_files
+from .opening import files_of
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -20,9 +20,10 @@ def read_environment(context: Context, settings: AutomationSettings) -> Environm
     Raises:
         EnvironmentNotFound: It has never been planned, or there is no state at all.
     """
-    files = duckdb_files(context)
     state = state_connection(context)
-    if state.type_ == "duckdb" and files and not any(file.exists() for file in files):
+    files = files_of(state)
+    # Not of other gateways: to look for a state in a file that is not there makes the file.
+    if files and not any(file.path.exists() for file in files):
         raise EnvironmentNotFound(settings.environment, settings.project)
     if not state_is_open(context):
         with unmigrated_state(context) as state_sync:

@@ -14,6 +14,7 @@ from ...config.errors import (
     Unavailable,
 )
 from ...config.settings import AutomationSettings
+from ..lease.waiting import lock_refusal
 from .cache_failures import cache_failure
 from .outages import is_outage
 
@@ -75,18 +76,11 @@ def _unavailable(settings: AutomationSettings, error: Exception) -> Unavailable 
     cause: BaseException | None = error
     while cause is not None:
         kinds = {kind.__name__ for kind in type(cause).__mro__}
-        if "IOException" in kinds and "Could not set lock" in str(cause):
-            return DatabaseLocked(*_locked(str(cause)))
+        if "IOException" in kinds and (refusal := lock_refusal(str(cause))) is not None:
+            return DatabaseLocked(refusal.database, refusal.reason)
         # Every driver names these two after PEP 249.
         if kinds & {"OperationalError", "InterfaceError", "IOException"}:
             return StateUnavailable(settings.project, str(cause).strip())
         cause = cause.__cause__ or cause.__context__
     # The drivers of warehouses in the cloud raise classes of their own.
     return StateUnavailable(settings.project, str(error).strip()) if is_outage(error) else None
-
-
-def _locked(message: str) -> tuple[str, str]:
-    """DuckDB's message without its prefix, and the file that it names."""
-    _, _, rest = message.partition('file "')
-    file, _, reason = rest.partition('": ')
-    return (file or "of this project"), (reason or message).partition(" See also")[0]

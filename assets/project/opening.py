@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ...config.errors import GatewayUnknown, IncompatiblePackages, ProjectEmpty
 from ...config.settings import AutomationSettings
+from ..lease.waiting import DuckDBFile
 from ..sqlmesh_internals import set_default_catalog, state_connection
 from .cache_failures import shorten_cache_tracebacks
 from .failures import naming_failures, naming_refusals
@@ -55,13 +56,24 @@ def open_context(settings: AutomationSettings, *, load: bool) -> Iterator[Contex
             with SQLMESH_LOCK, naming_refusals(settings):
                 _check_gateway(settings)
                 context = Context(paths=[settings.project], gateway=settings.gateway, load=False)
-                if load:
-                    _name_catalogs(context)
-                    context.load()
+            if load:
+                load_project(context, settings)
             yield context
         finally:
             if context is not None:
                 context.close()
+
+
+def load_project(context: Context, settings: AutomationSettings) -> None:
+    """Loads the files of a project, for which SQLMesh opens the databases of all gateways.
+
+    Raises:
+        ProjectInvalid: SQLMesh refuses a file.
+        Unavailable: A database is locked or out of reach.
+    """
+    with SQLMESH_LOCK, naming_refusals(settings):
+        _name_catalogs(context)
+        context.load()
 
 
 def import_sqlmesh() -> None:
@@ -104,8 +116,8 @@ def _name_catalogs(context: Context) -> None:
 
     for gateway, adapter in context.engine_adapters.items():
         connection = context.config.get_connection(gateway)
-        files = _files(connection)
-        if not files or any(file.exists() for file in files):
+        files = files_of(connection)
+        if not files or any(file.path.exists() for file in files):
             continue
         if catalogs := getattr(connection, "catalogs", None):
             set_default_catalog(adapter, next(iter(catalogs)))
@@ -113,28 +125,40 @@ def _name_catalogs(context: Context) -> None:
         # DuckDB names a catalog after the file; only it knows all its rules for that.
         with (
             tempfile.TemporaryDirectory() as folder,
-            duckdb.connect(str(Path(folder) / files[0].name)) as database,
+            duckdb.connect(str(Path(folder) / files[0].path.name)) as database,
         ):
             ((catalog,),) = database.execute("SELECT current_database()").fetchall()
         set_default_catalog(adapter, catalog)
 
 
-def duckdb_files(context: Context) -> list[Path]:
-    """The DuckDB files that a context opens, for its state and its tables."""
-    connections = (context.connection_config, state_connection(context))
-    return sorted({file for connection in connections for file in _files(connection)})
+def duckdb_files(context: Context) -> list[DuckDBFile]:
+    """The DuckDB files that a context opens: of its state, and of the tables of every gateway.
+
+    SQLMesh opens all gateways of the configuration to learn their default catalogs, also those
+    that no model uses.
+    """
+    connections = [context.connection_config, state_connection(context)]
+    for config in context.configs.values():
+        connections += [config.get_connection(gateway) for gateway in config.gateways]
+    read_only: dict[Path, bool] = {}
+    for file in (file for connection in connections for file in files_of(connection)):
+        read_only[file.path] = file.read_only and read_only.get(file.path, True)
+    return sorted(DuckDBFile(path, only) for path, only in read_only.items())
 
 
-def _files(connection: ConnectionConfig) -> list[Path]:
+def files_of(connection: ConnectionConfig) -> list[DuckDBFile]:
+    """The DuckDB files that a connection opens or attaches."""
     if connection.type_ != "duckdb":
         return []
     catalogs = getattr(connection, "catalogs", None) or {}
-    paths = [getattr(connection, "database", None), *catalogs.values()]
     files = []
-    for path in paths:
-        path = path if isinstance(path, str) else getattr(path, "path", None)
-        if path and path != ":memory:" and not path.startswith(("md:", "ducklake:")):
-            files.append(Path(path).absolute())
+    for place in (getattr(connection, "database", None), *catalogs.values()):
+        # A catalog is a path, or options that name its type: SQLite's and PostgreSQL's lock nobody.
+        path = place if isinstance(place, str) else getattr(place, "path", None)
+        kind, read_only = getattr(place, "type", "duckdb"), getattr(place, "read_only", False)
+        elsewhere = path and path.startswith(("md:", "ducklake:"))
+        if path and path != ":memory:" and kind == "duckdb" and not elsewhere:
+            files.append(DuckDBFile(Path(path).absolute(), read_only))
     return files
 
 

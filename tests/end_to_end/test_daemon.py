@@ -29,7 +29,7 @@ from support.deployment import (
 )
 from support.outcome_helpers import intervals
 
-from dagster_sqlmesh_automation.assets.lease.waiting import Wait, database_lease
+from dagster_sqlmesh_automation.assets.lease.waiting import DuckDBFile, Wait, database_lease
 
 pytestmark = pytest.mark.slow
 
@@ -314,7 +314,8 @@ def test_each_requested_asset_is_materialized_by_the_run_that_evaluated_it(
 def test_sqlmeshs_state_misses_nothing_that_its_own_run_would_have_recorded(
     deployment: Deployment, first_run: LiveRun, by_sqlmesh: BySqlmesh
 ) -> None:
-    with database_lease([deployment.project / "jaffle_shop.duckdb"], Wait(60), "a test"):
+    file = DuckDBFile(deployment.project / "jaffle_shop.duckdb")
+    with database_lease([file], Wait(60), "a test"):
         recorded = intervals(deployment.project)
 
     for model in by_sqlmesh.models:

@@ -12,20 +12,30 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import duckdb
 import pytest
 from filelock import FileLock, Timeout
 
-from dagster_sqlmesh_automation.assets.lease.waiting import Wait, database_lease
+from dagster_sqlmesh_automation.assets.lease.waiting import DuckDBFile, Wait, database_lease
 from dagster_sqlmesh_automation.config.errors import DatabaseLocked
 
 HOLD = """
 import sys
 from pathlib import Path
-from dagster_sqlmesh_automation.assets.lease.waiting import Wait, database_lease
+from dagster_sqlmesh_automation.assets.lease.waiting import DuckDBFile, Wait, database_lease
 
-with database_lease([Path(sys.argv[1])], Wait(0), "run 4f1c"):
+with database_lease([DuckDBFile(Path(sys.argv[1]))], Wait(0), "run 4f1c"):
     print("held", flush=True)
     sys.stdin.read()
+"""
+
+OPEN = """
+import sys
+import duckdb
+
+database = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "1")
+print("open")
+sys.stdin.read()
 """
 
 
@@ -36,7 +46,9 @@ def lease(
     given_up: Callable[[], bool] = lambda: False,
 ) -> AbstractContextManager[None]:
     """The lease of a run that is called 7ab2."""
-    return database_lease(files, Wait(timeout_seconds, waiting, given_up), "run 7ab2")
+    return database_lease(
+        [DuckDBFile(file) for file in files], Wait(timeout_seconds, waiting, given_up), "run 7ab2"
+    )
 
 
 @contextmanager
@@ -197,6 +209,71 @@ def test_a_wait_that_is_given_up_ends_at_once(database: Path) -> None:
     ):
         pytest.fail("the file is locked")
     assert time.monotonic() - began < 60
+
+
+@contextmanager
+def opener(database: Path, *, read_only: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A process that has a database open and knows nothing of locks beside it."""
+    duckdb.connect(str(database)).close()
+    command = [sys.executable, "-uc", OPEN, str(database), str(int(read_only))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        yield process
+
+
+def test_a_process_that_knows_nothing_of_the_lock_is_waited_for(database: Path) -> None:
+    with opener(database) as process:
+        assert process.stdin is not None
+        messages: list[str] = []
+
+        def waiting(message: str) -> None:
+            messages.append(message)
+            process.stdin.close()
+
+        with lease([database], timeout_seconds=60, waiting=waiting):
+            assert process.wait() == 0
+            assert not is_free(database)
+    (message,) = messages
+    assert message.startswith(f"Waiting: {database.name}: ")
+    assert f"PID {process.pid}" in message
+
+
+def test_such_a_process_is_named_at_the_end_of_the_time_and_the_lock_is_let_go(
+    tmp_path: Path,
+) -> None:
+    first, second = tmp_path / "a.duckdb", tmp_path / "b.duckdb"
+    with opener(second) as process:
+        with (
+            pytest.raises(DatabaseLocked, match=rf"b\.duckdb is in use .*PID {process.pid}"),
+            lease([first, second], timeout_seconds=0.3),
+        ):
+            pytest.fail("the second file is open elsewhere")
+        for file in (first, second):
+            with lock_of(file):
+                assert not Path(f"{file}.lock.holder").exists()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_who_only_reads_a_file_is_in_the_way_of_those_that_write_it_alone(
+    database: Path, read_only: bool
+) -> None:
+    files = [DuckDBFile(database, read_only)]
+    with opener(database, read_only=True):
+        try:
+            with database_lease(files, Wait(0), "run 7ab2"):
+                taken = True
+        except DatabaseLocked:
+            taken = False
+    assert taken is read_only
+
+
+def test_a_file_that_is_no_database_or_not_there_is_left_to_who_opens_it(tmp_path: Path) -> None:
+    other, missing = tmp_path / "other.duckdb", tmp_path / "missing.duckdb"
+    other.write_text("no database")
+    with lease([other, missing], timeout_seconds=0):
+        assert not missing.exists()
 
 
 def test_the_lock_is_one_that_other_programs_can_take_part_in(database: Path) -> None:
