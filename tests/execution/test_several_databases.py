@@ -94,8 +94,8 @@ def held_until_wanted(file: Path) -> Iterator[None]:
 
 def waited(instance: dg.DagsterInstance, run_id: str, file: Path) -> bool:
     """Whether a run says that it has waited for a file."""
-    lines = [entry.user_message for entry in instance.all_logs(run_id)]
-    return any(line.startswith(f"Waiting: {file.name}: ") for line in lines)
+    lines = [entry.message for entry in instance.all_logs(run_id)]
+    return any(f"Waiting: {file.name}: " in line for line in lines)
 
 
 @pytest.mark.parametrize("name", FILES)
