@@ -11,6 +11,7 @@ from ...assets.dagster_internals import InstigatorState, InstigatorTick, TickSta
 from ...assets.definitions.specs import ENVIRONMENT_TAG, location_tags
 from ...assets.ledger.ledger import has_step_workers
 from ..definitions import Location
+from ..facts.facts import DueState
 from .findings import Finding, ago
 
 _DAEMONS = {
@@ -41,6 +42,41 @@ def deployment_findings(
     yield from _sensor(location, instance, now)
     yield from _executor(location, instance)
     yield from _queue(location, instance)
+
+
+def was_being_applied(
+    location: Location, instance: dg.DagsterInstance, state: DueState, before: timedelta
+) -> bool | None:
+    """Returns whether the plan was already being applied some time ago.
+
+    SQLMesh does not record when it began to apply a plan; skipped ticks name the plan.
+
+    Args:
+        location: The environment.
+        instance: The instance that records the ticks.
+        state: Which plan is being applied, and the current time.
+        before: How long ago.
+
+    Returns:
+        ``None`` if there are no ticks from that time.
+    """
+    ticks = [
+        tick
+        for sensor in _sensor_states(location, instance)
+        for tick in instance.get_ticks(
+            sensor.instigator_origin_id,
+            sensor.selector_id,
+            before=(state.at - before).timestamp(),
+            limit=20,
+        )
+    ]
+    return any(state.unfinished in (tick.skip_reason or "") for tick in ticks) if ticks else None
+
+
+def _sensor_states(location: Location, instance: dg.DagsterInstance) -> list[InstigatorState]:
+    """Returns the states of the environment's sensor, one for each code location that had it."""
+    states = instance.all_instigator_state()
+    return [state for state in states if state.instigator_name == location.sensor.name]
 
 
 def _storage(instance: dg.DagsterInstance) -> Iterator[Finding]:
@@ -82,7 +118,7 @@ def _daemons(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
 def _sensor(location: Location, instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
     """Checks whether the sensor is on, and how its last ticks went."""
     name = location.sensor.name
-    states = [s for s in instance.all_instigator_state() if s.instigator_name == name]
+    states = _sensor_states(location, instance)
     running = [state for state in states if state.is_running]
     if not states and location.settings.enabled:
         yield Finding(f"sensor {name} will be on when the code location loads")

@@ -12,7 +12,7 @@ import time
 import zoneinfo
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -28,13 +28,15 @@ from ..definitions import Location
 from ..facts.facts import spoken, spoken_intervals
 from ..tick.plan import TickPlan
 from ..upkeep.drift import drift
-from .deployment import deployment_findings
+from .deployment import deployment_findings, was_being_applied
 from .findings import Finding
 from .mappings import misleading
 from .ticking import dagster_instance
 from .versions import installed_versions, version_findings
 
 _MOST_NAMES = 10
+_SLOW_PLAN = timedelta(hours=1)
+"""The doctor warns of a plan that has been applied for longer."""
 
 
 @dataclass(frozen=True)
@@ -106,17 +108,34 @@ def manifest_file(examined: Examined) -> Iterator[Finding]:
 
 
 def environment(examined: Examined) -> Iterator[Finding]:
-    """Tells which plan the SQLMesh environment is at."""
-    plan = examined.plan
-    at = plan.state.planned_at
-    zone = zoneinfo.ZoneInfo(plan.zone)
-    planned = f"planned at {spoken(at.astimezone(zone))}" if at else "which is being applied"
+    """Tells which plan the SQLMesh environment is at, and warns of one that does not end."""
+    plan, at = examined.plan, examined.plan.state.planned_at
+    if at is not None:
+        planned = f"planned at {spoken(at.astimezone(zoneinfo.ZoneInfo(plan.zone)))}"
+        advice = ""
+    else:
+        planned, advice = _being_applied(examined)
     yield Finding(
         f"environment {plan.environment!r} is at plan {plan.state.plan_id}, {planned}; "
-        f"{plan.counted} now"
+        f"{plan.counted} now",
+        advice,
     )
     for line in plan.warnings:
         yield Finding(line, "Models are decided without it; end or delete the run to be rid of it.")
+
+
+def _being_applied(examined: Examined) -> tuple[str, str]:
+    """Returns since when a plan is being applied, and the cure for one that does not end."""
+    state = examined.plan.state
+    held_earlier = was_being_applied(examined.location, examined.instance, state, _SLOW_PLAN)
+    if held_earlier is False:
+        return "which is being applied", ""
+    since = "for more than an hour" if held_earlier else "no tick tells since when"
+    return (
+        f"which is being applied, {since}: nothing is requested before it ends",
+        "If no `sqlmesh plan` is running any more, it was killed: run "
+        f"`sqlmesh plan {examined.plan.environment}` again and let it end.",
+    )
 
 
 def tick_time(examined: Examined) -> Iterator[Finding]:

@@ -90,6 +90,14 @@ class DueState:
     altered: Mapping[str, int] = field(default_factory=dict)
     hashes: Mapping[str, Hashes] = field(default_factory=dict)
 
+    @property
+    def unfinished(self) -> str:
+        """Returns why SQLMesh would evaluate nothing at all; empty if it would.
+
+        ``Context.run`` waits until the environment's plan is finalized.
+        """
+        return f"plan {self.plan_id} is being applied" if self.planned_at is None else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

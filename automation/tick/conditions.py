@@ -56,8 +56,8 @@ def parts(
 
 
 def _due(decision: Decision) -> tuple[bool, str]:
-    if decision.lookback:
-        return False, decision.lookback
+    if objection := decision.plan or decision.lookback:
+        return False, objection
     return decision.is_due, decision.reason if not decision.held else ""
 
 

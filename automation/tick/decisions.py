@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from ..facts.facts import Due, Facts, Limits, Node, spoken, spoken_intervals
 from .retries import retry
 
-REASONS = ("schedule", "in_progress", "upstream", "retry", "lookback", "limits")
+REASONS = ("plan", "schedule", "in_progress", "upstream", "retry", "lookback", "limits")
 """Lists the attributes of a decision that hold a model, in the order in which they are told."""
 
 
@@ -24,8 +24,9 @@ class Decision:
             environment does not hold it.
         is_audit: Whether it is a standalone audit and no model.
         is_planned: Whether the environment holds it; it does not before a plan has added it.
-        schedule: Why its schedule, a pause or the least gap between requests holds it; this and
-            the following are empty if they do not hold it.
+        plan: Why the environment's plan holds everything; this and the following are empty if
+            they do not hold the model.
+        schedule: Why its schedule, a pause or the least gap between requests holds it.
         in_progress: Why a run in progress holds it.
         upstream: Why something that it reads holds it.
         retry: Why its last failures hold it.
@@ -40,6 +41,7 @@ class Decision:
     next_cron: datetime | None
     is_audit: bool = False
     is_planned: bool = True
+    plan: str = ""
     schedule: str = ""
     in_progress: str = ""
     upstream: str = ""
@@ -79,6 +81,8 @@ class Decision:
         """Returns the decision in words."""
         if not self.is_planned:
             return "not in the SQLMesh environment: a plan has to add it"
+        if self.plan:
+            return f"held: {self.plan}"
         if self.due is None:
             following = f"; next interval at {spoken(self.next_cron)}" if self.next_cron else ""
             return f"up to date{following}"
@@ -92,6 +96,7 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
 
     A model that is due is requested, unless
 
+    - the environment's plan is still being applied;
     - it is paused, its schedule has not fired since SQLMesh held it due, or its last request is
       too recent;
     - a run in progress covers it, or something upstream or downstream of it;
@@ -154,6 +159,7 @@ class _Tick:
             next_cron=next_cron.astimezone(self._zone) if next_cron else None,
             is_audit=node.is_audit,
             is_planned=node.fqn in state.models,
+            plan=state.unfinished,
             in_progress=(
                 f"run {run_id} is evaluating it" if run_id else self._read_by_runs.get(node.fqn, "")
             ),

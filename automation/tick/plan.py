@@ -64,8 +64,8 @@ class TickPlan:
     @property
     def skip_message(self) -> str:
         """Returns why the tick requests nothing, in one line."""
-        if self.state.planned_at is None:
-            return f"{self.counted}; held: plan {self.state.plan_id} is being applied"
+        if self.state.unfinished:
+            return f"{self.counted}; held: {self.state.unfinished}"
         if self.due:
             first = self.due[0]
             more = f" (and {len(self.due) - 1} more)" if len(self.due) > 1 else ""

@@ -126,7 +126,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             plan: What the tick decides.
             simulated: Whether the plan is for another moment than now; the run carries it in a tag.
         """
-        if plan.state.planned_at is None:
+        if plan.state.unfinished:
             return _result(context, skip_message=plan.skip_message)
         if self._is_shown(context, plan):
             return _result(context, skip_message=plan.skip_message)

@@ -30,12 +30,14 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 from packaging.version import Version
+from support import projects
 from support.postgres import Database
 from support.schema import invoke
 
 from dagster_sqlmesh_automation.automation.cli.deployment import deployment_findings
 from dagster_sqlmesh_automation.automation.cli.doctor import (
     Examined,
+    environment,
     lease,
     zones,
 )
@@ -378,6 +380,49 @@ def test_the_tests_run_with_no_version_newer_than_is_said() -> None:
 
 
 # SQLMesh's state and the machine
+
+
+@pytest.fixture(scope="module")
+def unfinished(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose plan was killed while it was applied."""
+    copy = tmp_path_factory.mktemp("unfinished") / "jaffle_shop"
+    shutil.copytree(project, copy)
+    projects.begin_plan(copy)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("minutes", "level", "expected"),
+    [
+        pytest.param({}, "advice", ", no tick tells since when", id="no ticks"),
+        pytest.param({61: "0 of 18 models due"}, "ok", "", id="since less than an hour"),
+        pytest.param({59: "plan"}, "advice", ", no tick tells since when", id="no older ticks"),
+        pytest.param({61: "plan"}, "advice", ", for more than an hour", id="for over an hour"),
+        pytest.param(
+            {70: "plan", 61: "The DuckDB database is in use"},
+            "advice",
+            ", for more than an hour",
+            id="for over an hour, with ticks that could not read",
+        ),
+    ],
+)
+def test_a_plan_that_has_been_applied_for_over_an_hour_is_advised_to_be_applied_again(
+    unfinished: Path,
+    home: dg.DagsterInstance,
+    minutes: dict[int, str],
+    level: str,
+    expected: str,
+) -> None:
+    looked_at = examined(unfinished, home)
+    state = switch(home, InstigatorStatus.RUNNING)
+    for age, skipped in minutes.items():
+        reason = looked_at.plan.skip_message if skipped == "plan" else skipped
+        tick(home, state, timedelta(minutes=age), skip_reason=reason)
+
+    (finding,) = environment(looked_at)
+    assert finding.level == level
+    assert f"is at plan unfinished, which is being applied{expected}" in finding.text
+    assert ("`sqlmesh plan prod` again" in finding.cure) == (level == "advice")
 
 
 def examined(project: Path, instance: dg.DagsterInstance, **changed: Any) -> Examined:

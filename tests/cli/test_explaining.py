@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from support import projects
-from support.schema import TICK, invoke
+from support.schema import TICK, invoke, tick_json
 from support.ticks import Automation
 
 from dagster_sqlmesh_automation.assets.project.manifest import ManifestModel
@@ -132,6 +132,28 @@ def test_a_model_that_is_not_due_is_asked_for_nothing_else(project: Path) -> Non
     assert f"  no  due in SQLMesh (@weekly): {up_to_date}" in lines
     assert sum(line.startswith("   -  ") for line in lines) == 5
     assert "  due: none" in lines
+
+
+def test_a_plan_that_is_being_applied_holds_every_model_everywhere(example: Path) -> None:
+    plan = projects.begin_plan(example)
+    held = f"held: plan {plan} is being applied"
+
+    for document in (
+        tick_json(example, "--at", NEXT_HOUR),
+        tick_json(example, "--dry-run", "--at", NEXT_HOUR),
+        json.loads(invoke("status", "--json", "--project", example, "--at", NEXT_HOUR).stdout),
+    ):
+        reasons = {(model["requested"], model["reason"]) for model in document["models"]}
+        assert reasons == {(False, held)}
+        assert (document["run_id"], document["executions"]) == (None, 0)
+    for model in ("sales.orders", SEGMENTS):  # due, and not
+        lines = shown(example, model, NEXT_HOUR)
+        assert lines[3:5] == ["Not requested", f"  {held}"]
+        assert lines[5].startswith("  no  due in SQLMesh (")
+        assert lines[5].endswith(f"): plan {plan} is being applied")
+    table = invoke("status", "--project", example, "--at", NEXT_HOUR).stdout
+    assert table.count(held) == 19
+    assert "requested:" not in table
 
 
 def test_a_paused_model_has_no_next_tick_of_a_schedule(project: Path) -> None:

@@ -75,7 +75,7 @@ class Row:
     evaluated_at: Mapping[str, datetime] = field(default_factory=dict)
     unautomated: set[str] = field(default_factory=set)
     limits: Limits = LIMITS
-    planned_at: datetime = AT - 30 * DAY
+    planned_at: datetime | None = AT - 30 * DAY
     at: datetime = AT
     models: set[str] = field(default_factory=lambda: {node.fqn for node in NODES})
 

@@ -55,6 +55,23 @@ def plan(project: Path, at: datetime, environment: str = "prod", **kwargs: Any) 
     )
 
 
+def begin_plan(project: Path, environment: str = "prod") -> str:
+    """Begins to apply a plan and leaves it at that, as one that is killed does; returns its id.
+
+    SQLMesh records the environment with the plan first, finalizes it last, and evaluates in
+    between what is forward-only.
+    """
+
+    def begin(context: Any) -> str:
+        state = context.state_sync
+        current = state.get_environment(environment)
+        new = {"plan_id": "unfinished", "previous_plan_id": current.plan_id, "finalized_ts": None}
+        state.promote(current.copy(update=new))
+        return str(state.get_environment(environment).plan_id)
+
+    return str(with_context(project, begin))
+
+
 def sqlmesh_run(project: Path, at: datetime, environment: str = "prod", **kwargs: Any) -> Any:
     """SQLMesh's own ``run`` as of a moment."""
     return with_context(

@@ -68,6 +68,18 @@ def test_a_model_that_no_plan_has_added_is_not_called_up_to_date() -> None:
     assert decisions["daily"].reason == "not in the SQLMesh environment: a plan has to add it"
 
 
+def test_while_a_plan_is_being_applied_it_holds_all_that_the_environment_has() -> None:
+    row = Row(
+        "", due("orders", "daily"), set(), planned_at=None, models={"orders", "daily", "report"}
+    )
+    decisions = decisions_of(row)
+    held = "held: plan plan-1 is being applied"
+    assert [decisions[fqn].reason for fqn in ("orders", "daily", "report")] == [held] * 3
+    assert decisions["orders"].held_by == "plan"
+    assert decisions["weekly"].reason == "not in the SQLMesh environment: a plan has to add it"
+    assert not any(decision.requested for decision in decisions.values())
+
+
 def test_many_intervals_are_shortened() -> None:
     intervals = [(AT + HOUR * i, AT + HOUR * i + HOUR / 2) for i in range(5)]
     assert spoken_intervals(intervals).endswith("and 2 more")

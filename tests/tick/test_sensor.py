@@ -94,19 +94,27 @@ def test_a_new_plan_frees_a_failed_model(
 
 
 def test_a_plan_that_is_being_applied_skips_the_tick(automation: Automation) -> None:
-    def unfinalize(context: object) -> None:
-        state = context.state_sync.state_sync  # type: ignore[attr-defined]
-        environment = state.get_environment("prod")
-        state.engine_adapter.execute(
-            f"UPDATE {state.environment_state.environments_table} SET finalized_ts = NULL"
-        )
-        assert environment.finalized_ts
-
-    projects.with_context(automation.project, unfinalize)
+    held = f"held: plan {projects.begin_plan(automation.project)} is being applied"
     tick = automation.tick(FIRST)
     assert not tick.run_requests
     assert tick.skip_message is not None
-    assert tick.skip_message.endswith("is being applied")
+    assert tick.skip_message.endswith(held)
+    assert {decision.reason for decision in tick.plan.decisions.values()} == {held}
+    assert [decision.requested for decision in tick.plan.due] == [False] * 7
+    _, *lines = tick.plan.lines()
+    assert [held in line for line in lines] == [True] * 7
+
+
+def test_nor_does_a_sensor_of_the_users_own_request_anything_meanwhile(
+    automation: Automation,
+) -> None:
+    projects.begin_plan(automation.project)
+    result = dg.evaluate_automation_conditions(
+        defs=automation.location.definitions,
+        instance=automation.instance,
+        evaluation_time=FIRST,
+    )
+    assert result.total_requested == 0
 
 
 def test_evaluations_are_stored_when_something_changed_and_only_then(
