@@ -13,7 +13,7 @@ from ..assets.definitions.translator import SQLMeshTranslator
 from ..assets.execution.round import Observer
 from ..assets.execution.shared import shared_execution_resource
 from ..assets.factory import build_assets, execution_key
-from ..assets.project.deployed import current_manifest
+from ..assets.project.earlier import usable_manifest
 from ..config.settings import AutomationSettings
 from .janitor import janitor
 from .jobs import plan_preview_job, restate_job
@@ -73,7 +73,7 @@ class Location:
     ) -> None:
         translator = translator or SQLMeshTranslator()
         self.settings = settings
-        self.manifest = current_manifest(settings)
+        self.manifest = usable_manifest(settings)
         self.policies = policies(settings, self.manifest)
         blueprint = Blueprint(self.manifest, settings, translator, self.policies)
         self.index = blueprint.index

@@ -5,6 +5,7 @@
     │   ├── SettingsError
     │   ├── ProjectNotFound
     │   ├── ProjectInvalid
+    │   │   └── ProjectFileInvalid
     │   ├── ProjectEmpty
     │   ├── GatewayUnknown
     │   ├── ManifestFileTaken
@@ -83,13 +84,32 @@ class ProjectNotFound(ConfigurationError):
 
 
 class ProjectInvalid(ConfigurationError):
-    """SQLMesh refuses the project's configuration or one of its files."""
+    """SQLMesh refuses the project's configuration.
 
-    def __init__(self, project: Path, reason: str) -> None:
+    Args:
+        project: The project's folder.
+        reason: What SQLMesh says.
+        source: The variable of the setting ``SOURCE``.
+    """
+
+    _go_on = ""
+
+    def __init__(self, project: Path, reason: str, source: str) -> None:
+        self.reason = reason
         super().__init__(
             f"SQLMesh cannot load the project at {project}: {reason}\n"
             f"See it with SQLMesh itself: sqlmesh -p {project} info"
+            f"{self._go_on.format(source=source)}"
         )
+
+
+class ProjectFileInvalid(ProjectInvalid):
+    """SQLMesh refuses one of the project's files, and not its configuration."""
+
+    _go_on = (
+        "\nTo go on with what the SQLMesh environment holds, whatever the files say: "
+        "{source}=environment"
+    )
 
 
 class ProjectEmpty(ConfigurationError):

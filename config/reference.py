@@ -39,6 +39,7 @@ EXAMPLES: Mapping[str, str] = {
     "retry__delay_seconds": "60",
     "retry__max_delay_seconds": "1800",
     "source": "environment",
+    "on_invalid_project": "fail",
     "name": "finance",
     "asset_key_prefix": "finance/dev",
     "external_asset_key": "raw/{schema}/{name}",

@@ -17,6 +17,13 @@ class Upstream(StrEnum):
     IGNORE = "ignore"
 
 
+class OnInvalidProject(StrEnum):
+    """What a code location does while a file of the project does not load."""
+
+    EARLIER = "earlier"
+    FAIL = "fail"
+
+
 def _checked(text: str) -> str:
     split_schedule(text)
     return text

@@ -23,7 +23,7 @@ from .errors import SettingsError
 from .keys import ExternalKey
 from .problems import explain, holds
 from .reading import read_yaml
-from .rules import CronText, ModelRule, RetrySettings, ScheduleText, Upstream
+from .rules import CronText, ModelRule, OnInvalidProject, RetrySettings, ScheduleText, Upstream
 
 PREFIX = "SQLMESH_AUTOMATION_"
 
@@ -155,6 +155,14 @@ class AutomationSettings(BaseSettings):
         description=(
             "Where definitions come from: the `project`'s files, or what the `environment` holds "
             "in SQLMesh's state."
+        ),
+    )
+    on_invalid_project: OnInvalidProject = Field(
+        default=OnInvalidProject.EARLIER,
+        description=(
+            "What a code location does while a file of the project does not load: show the models "
+            "of the `earlier` load, as the manifest has them, with a warning at every tick; or "
+            "`fail`."
         ),
     )
     name: str | None = Field(

@@ -7,6 +7,9 @@ and step processes take the manifest file as it is.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ...config.errors import Unavailable
 from ...config.settings import AutomationSettings, Source
@@ -18,7 +21,8 @@ from .manifest_file import manifest_path, prepare, read, write
 from .model_facts import manifest_of
 from .opening import duckdb_files, load_manifest, open_context
 
-_LEASE_SECONDS = 1.0
+if TYPE_CHECKING:
+    from sqlmesh.core.context import Context
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ def current_manifest(settings: AutomationSettings, *, force: bool = False) -> Ma
     manifest_file = None if force else read(settings)
     if manifest_file is not None and manifest_file.fingerprint != fingerprint:
         manifest_file = None
-    if manifest_file is not None and _is_part_of_a_run():
+    if manifest_file is not None and is_part_of_a_run():
         return manifest_file
     try:
         manifest = _deployed(settings, fingerprint, manifest_file)
@@ -60,7 +64,7 @@ def current_manifest(settings: AutomationSettings, *, force: bool = False) -> Ma
     return manifest
 
 
-def _is_part_of_a_run() -> bool:
+def is_part_of_a_run() -> bool:
     """Whether definitions that a code server has loaded before are loaded again."""
     return (
         DefinitionsLoadContext.is_set()
@@ -72,23 +76,31 @@ def _deployed(settings: AutomationSettings, fingerprint: str, earlier: Manifest 
     """The manifest of the environment's plan, the one that was found where it is of that plan."""
     from .environment import read_environment
 
-    with (
-        open_context(settings, load=False) as context,
-        database_lease(duckdb_files(context), Wait(_LEASE_SECONDS), "a code location that loads"),
-    ):
+    with open_context(settings, load=False) as context, database_lease_to_load(context):
+        environment = read_environment(context, settings)
+        if earlier is not None and earlier.plan_id == environment.plan_id:
+            return earlier
+        snapshots = context.state_sync.get_snapshots(environment.snapshots).values()
+        return manifest_of(
+            context,
+            settings,
+            fingerprint,
+            {snapshot.name: snapshot.model for snapshot in snapshots if snapshot.is_model},
+            [snapshot.audit for snapshot in snapshots if snapshot.is_audit],
+            environment.plan_id,
+        )
+
+
+@contextmanager
+def database_lease_to_load(context: Context) -> Iterator[None]:
+    """Holds the lease of a context's DuckDB files and closes the context before it lets go.
+
+    Raises:
+        Unavailable: An execution has held it for a second.
+    """
+    with database_lease(duckdb_files(context), Wait(1.0), "a code location that loads"):
         try:
-            environment = read_environment(context, settings)
-            if earlier is not None and earlier.plan_id == environment.plan_id:
-                return earlier
-            snapshots = context.state_sync.get_snapshots(environment.snapshots).values()
-            return manifest_of(
-                context,
-                settings,
-                fingerprint,
-                {snapshot.name: snapshot.model for snapshot in snapshots if snapshot.is_model},
-                [snapshot.audit for snapshot in snapshots if snapshot.is_audit],
-                environment.plan_id,
-            )
+            yield
         finally:
-            # Before the database's lease is: whoever gets it next opens the same files.
+            # Whoever gets the lease next opens the same files.
             context.close()

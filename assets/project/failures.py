@@ -20,13 +20,17 @@ from .outages import is_outage
 
 
 @contextmanager
-def naming_refusals(settings: AutomationSettings) -> Iterator[None]:
+def naming_refusals(settings: AutomationSettings, kind: type[ProjectInvalid]) -> Iterator[None]:
     """Names what is wrong with a project while SQLMesh opens it.
 
     The project's own Python code runs then, which may raise anything.
 
+    Args:
+        settings: The project.
+        kind: The error for what SQLMesh refuses.
+
     Raises:
-        ProjectInvalid: SQLMesh refuses the configuration or a file.
+        ProjectInvalid: SQLMesh refuses the configuration or a file; of the given kind.
         CacheNotWritable: SQLMesh has no place for its cache.
         Unavailable: A database is locked or out of reach.
     """
@@ -42,7 +46,9 @@ def naming_refusals(settings: AutomationSettings) -> Iterator[None]:
         reason = str(error).strip()
         if not isinstance(error, SQLMeshError):
             reason = f"{type(error).__name__}: {reason}"
-        raise _unavailable(settings, error) or ProjectInvalid(settings.project, reason) from error
+        if unavailable := _unavailable(settings, error):
+            raise unavailable from error
+        raise kind(settings.project, reason, settings.variable("SOURCE")) from error
 
 
 @contextmanager

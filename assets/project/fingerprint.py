@@ -71,6 +71,14 @@ def project_fingerprint(settings: AutomationSettings, manifest: Path) -> str:
     return digest.hexdigest()
 
 
+def made_for(settings: AutomationSettings) -> str:
+    """Returns what a manifest is of, whatever its content: project, gateway and environment."""
+    return (
+        f"{settings.project} gateway {settings.gateway} environment {settings.environment} "
+        f"source {settings.source}"
+    )
+
+
 def deployed_fingerprint(settings: AutomationSettings) -> str:
     """The same of a manifest that is made from what an environment holds, its plan apart.
 

@@ -165,6 +165,9 @@ class Manifest:
         standalone_audits: Audits without a model of their own.
         plan_id: The plan of the environment that it was made from; ``None`` where it was made
             from the project's files.
+        made_for: The project, gateway, environment and source that it was made for.
+        outdated: Why it is of an earlier load; ``None`` where it is current. It is not kept in
+            the file.
     """
 
     __pydantic_config__ = _AS_WRITTEN
@@ -176,6 +179,8 @@ class Manifest:
     models: tuple[ManifestModel, ...]
     standalone_audits: tuple[ManifestStandaloneAudit, ...]
     plan_id: str | None
+    made_for: str = ""
+    outdated: str | None = None
 
     @property
     def has_lease(self) -> bool:
@@ -199,7 +204,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """Returns the text that :meth:`from_json` reads."""
-        return sealed(json.dumps(dataclasses.asdict(self), separators=(",", ":")))
+        facts = dataclasses.asdict(self) | {"outdated": None}
+        return sealed(json.dumps(facts, separators=(",", ":")))
 
     @classmethod
     def from_json(cls, text: bytes) -> Manifest:

@@ -10,6 +10,7 @@ from ...config.settings import AutomationSettings
 from ..naming import check_name
 from ..sqlmesh_internals import source_file, state_connection
 from .columns import Columns, source_line
+from .fingerprint import made_for
 from .manifest import (
     Manifest,
     ManifestAudit,
@@ -71,6 +72,7 @@ def manifest_of(
         ),
         standalone_audits=tuple(_standalone_audit(audit, project) for audit in audits),
         plan_id=plan_id,
+        made_for=made_for(settings),
     )
 
 

@@ -14,7 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...config.errors import GatewayUnknown, IncompatiblePackages, ProjectEmpty
+from ...config.errors import (
+    GatewayUnknown,
+    IncompatiblePackages,
+    ProjectEmpty,
+    ProjectFileInvalid,
+    ProjectInvalid,
+)
 from ...config.settings import AutomationSettings
 from ..lease.waiting import DuckDBFile
 from ..sqlmesh_internals import set_default_catalog, state_connection
@@ -42,7 +48,8 @@ def open_context(settings: AutomationSettings, *, load: bool) -> Iterator[Contex
             models come from SQLMesh's state.
 
     Raises:
-        ProjectInvalid: SQLMesh refuses the configuration or a file.
+        ProjectInvalid: SQLMesh refuses the configuration.
+        ProjectFileInvalid: SQLMesh refuses another file.
         GatewayUnknown: The gateway is not configured.
         IncompatiblePackages: ``sqlglotc`` is installed.
         Unavailable: A database is locked or out of reach.
@@ -53,7 +60,7 @@ def open_context(settings: AutomationSettings, *, load: bool) -> Iterator[Contex
     context = None
     with naming_failures(settings):
         try:
-            with SQLMESH_LOCK, naming_refusals(settings):
+            with SQLMESH_LOCK, naming_refusals(settings, ProjectInvalid):
                 _check_gateway(settings)
                 context = Context(paths=[settings.project], gateway=settings.gateway, load=False)
             if load:
@@ -68,12 +75,15 @@ def load_project(context: Context, settings: AutomationSettings) -> None:
     """Loads the files of a project, for which SQLMesh opens the databases of all gateways.
 
     Raises:
-        ProjectInvalid: SQLMesh refuses a file.
+        ProjectFileInvalid: SQLMesh refuses a file.
+        ProjectInvalid: SQLMesh refuses a connection of the configuration.
         Unavailable: A database is locked or out of reach.
     """
-    with SQLMESH_LOCK, naming_refusals(settings):
-        _name_catalogs(context)
-        context.load()
+    with SQLMESH_LOCK:
+        with naming_refusals(settings, ProjectInvalid):
+            _name_catalogs(context)
+        with naming_refusals(settings, ProjectFileInvalid):
+            context.load()
 
 
 def import_sqlmesh() -> None:

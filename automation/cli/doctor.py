@@ -101,8 +101,11 @@ def _settings(settings: AutomationSettings, arguments: Collection[str]) -> Findi
 
 
 def manifest_file(examined: Examined) -> Iterator[Finding]:
-    """Tells if the manifest cannot be kept for other processes."""
+    """Tells if the manifest is of an earlier load, or cannot be kept for other processes."""
     settings = examined.location.settings
+    if outdated := examined.location.manifest.outdated:
+        what, _, remedy = outdated.rpartition(". Mend")
+        yield Finding(what, f"Mend{remedy}", exit_code=2)
     if reason := not_kept(settings, examined.location.manifest):
         yield Finding(reason, cure(settings))
 
@@ -121,6 +124,8 @@ def environment(examined: Examined) -> Iterator[Finding]:
         advice,
     )
     for line in plan.warnings:
+        if line == examined.location.manifest.outdated:
+            continue  # :func:`manifest_file` tells
         yield Finding(line, "Models are decided without it; end or delete the run to be rid of it.")
 
 

@@ -71,6 +71,7 @@ class Planner:
             prefix=settings.variable(""),
         )
         self._index = index
+        self._outdated = [manifest.outdated] if manifest.outdated else []
         self._priorities = {fqn: policy.priority for fqn, policy in policies.items()}
         self._graph: BaseAssetGraph[Any] | None = None
         self._unautomated: Set[str] = frozenset()
@@ -115,7 +116,7 @@ class Planner:
             attempts=facts.attempts,
             parents=self._parents,
             keys=self._index.keys,
-            warnings=self._runs.take_unusable(),
+            warnings=[*self._outdated, *self._runs.take_unusable()],
         )
 
     def learn(self, graph: BaseAssetGraph[Any]) -> None:

@@ -62,6 +62,15 @@ def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
     return differences
 
 
+def differing(manifest: Manifest, state: DueState) -> Mapping[str, str]:
+    """Returns what the checks tell: the drift, and of all other models if they are outdated."""
+    differences = drift(manifest, state)
+    if manifest.outdated is None:
+        return differences
+    outdated = {model.fqn: manifest.outdated for model in manifest.executed}
+    return {**outdated, **differences}
+
+
 class DriftReport:
     """Reports drift once for each plan of the environment.
 
@@ -90,7 +99,7 @@ class DriftReport:
         if state.planned_at is None or state.plan_id == self._reported:
             return
         differences = drift(self._manifest, state)
-        self._evaluate(instance, differences)
+        self._evaluate(instance, differing(self._manifest, state))
         self._reported = state.plan_id
         lines = list(differences.values())
         yield from lines[:_MOST_LINES]
@@ -165,7 +174,7 @@ def _drift_now(
 
     # In a run that evaluates models as well, the execution may not have ended yet.
     wait = Wait(settings.lease_timeout_seconds, say, prefix=settings.variable(""))
-    return drift(manifest, DueReader(settings, wait).read(datetime.now(UTC)))
+    return differing(manifest, DueReader(settings, wait).read(datetime.now(UTC)))
 
 
 def _verdict(key: dg.AssetCheckKey, differs: str | None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from dagster_sqlmesh_automation.config.errors import (
     EnvironmentNotFound,
     GatewayUnknown,
     ProjectEmpty,
+    ProjectFileInvalid,
     ProjectInvalid,
     ProjectNotFound,
     StateUnavailable,
@@ -148,7 +149,10 @@ def test_what_sqlmesh_refuses_is_named_with_the_command_that_shows_it(
     if "config.py" in bad:
         (folder / "config.yaml").unlink()
 
-    message = refused(AutomationSettings(project=folder), ProjectInvalid)
+    is_configuration = any(name.startswith("config") for name in bad)
+    kind = ProjectInvalid if is_configuration else ProjectFileInvalid
+    message = refused(AutomationSettings(project=folder), kind)
+    assert ("SQLMESH_AUTOMATION_SOURCE=environment" in message) != is_configuration
     assert f"SQLMesh cannot load the project at {folder}: " in message
     assert named in message
     assert f"sqlmesh -p {folder} info" in message
