@@ -3,8 +3,8 @@
 Dagster 1.13 makes an engine and opens a connection for every event that it stores or reads
 (``SqliteEventLogStorage._connect``, ``SqliteRunStorage.connect``), and asks the schema for a column
 again and again. A run of 200 small models writes some 3,000 events: that was the largest single
-cost of such a run (``docs/benchmarks.md``). Files and tables stay Dagster's own; a process that uses
-Dagster's class may open them at the same time.
+cost of such a run (``docs/benchmarks.md``). Files and tables stay Dagster's own; a process that
+uses Dagster's class may open them at the same time.
 """
 
 from __future__ import annotations
