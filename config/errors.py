@@ -19,6 +19,7 @@
     │   ├── AheadOfClock
     │   ├── DagsterHomeInvalid
     │   ├── RunTagInvalid
+    │   ├── StorageLacking
     │   └── IncompatiblePackages
     ├── Unavailable                   may work a moment later; the CLI exits with 3
     │   ├── DatabaseLocked
@@ -243,6 +244,16 @@ class DagsterHomeInvalid(ConfigurationError):
         super().__init__(
             f"DAGSTER_HOME={home!r} cannot be used: {reason} "
             "Set it to the absolute path of the folder with your dagster.yaml, or unset it."
+        )
+
+
+class StorageLacking(ConfigurationError):
+    """Dagster's storage does not implement what no tick can do without."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            f"Dagster's storage has no {method} (NotImplementedError), without which nothing can "
+            "be decided. Use a storage that has it, such as Dagster's own on PostgreSQL or SQLite"
         )
 
 

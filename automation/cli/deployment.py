@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -12,6 +12,7 @@ from ...assets.definitions.specs import ENVIRONMENT_TAG, location_tags
 from ...assets.ledger.ledger import has_step_workers
 from ..definitions import Location
 from ..facts.facts import DueState
+from ..upkeep.parts import lacking
 from .findings import Finding, ago
 
 _DAEMONS = {
@@ -37,11 +38,18 @@ def deployment_findings(
         instance: The instance.
         now: The current time by the wall clock, aware.
     """
-    yield from _storage(instance)
-    yield from _daemons(instance, now)
-    yield from _sensor(location, instance, now)
-    yield from _executor(location, instance)
-    yield from _queue(location, instance)
+    parts: dict[str, Callable[[], Iterator[Finding]]] = {
+        "storage": lambda: _storage(instance),
+        "daemons": lambda: _daemons(instance, now),
+        "sensor": lambda: _sensor(location, instance, now),
+        "executor": lambda: _executor(location, instance),
+        "queue": lambda: _queue(location, instance),
+    }
+    for part, look in parts.items():
+        try:
+            yield from look()
+        except NotImplementedError as error:
+            yield Finding(f"{part}: not looked at, Dagster's storage has no {lacking(error)}")
 
 
 def was_being_applied(

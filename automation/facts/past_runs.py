@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,18 +40,7 @@ def past_runs(
     index: AssetIndex, instance: dg.DagsterInstance, model: str, limit: int
 ) -> list[PastRun]:
     """The last runs that were to evaluate a model or standalone audit, newest first."""
-    if checks := index.checks.get(model):
-        run_ids = [
-            execution.run_id
-            for execution in instance.event_log_storage.get_asset_check_execution_history(
-                checks[0], limit
-            )
-        ]
-    elif model not in index.keys:
-        return []  # a standalone audit that reads nothing of this project
-    else:
-        planned = instance.fetch_planned_materializations(index.keys[model], limit)
-        run_ids = [record.run_id for record in planned.records]
+    run_ids = _run_ids(index, instance, model, limit)
     records = records_of(instance, set(run_ids))
     runs = []
     for run_id in dict.fromkeys(run_ids):
@@ -62,3 +52,28 @@ def past_runs(
                 text = outcome.summary().removeprefix(f"{outcome.name} ")
             runs.append(PastRun(run_id, moment_of(record), outcome, text))
     return runs
+
+
+def _run_ids(
+    index: AssetIndex, instance: dg.DagsterInstance, model: str, limit: int
+) -> Sequence[str]:
+    """Ids of the last runs of a model or standalone audit, newest first, perhaps repeated.
+
+    Of a storage that keeps no history of them (Dagster+'s), the last one alone.
+    """
+    storage = instance.event_log_storage
+    if checks := index.checks.get(model):
+        try:
+            executions = storage.get_asset_check_execution_history(checks[0], limit)
+        except NotImplementedError:
+            last = storage.get_latest_asset_check_execution_by_key([checks[0]]).get(checks[0])
+            executions = [last] if last is not None else []
+        return [execution.run_id for execution in executions]
+    if model not in index.keys:
+        return []  # a standalone audit that reads nothing of this project
+    key = index.keys[model]
+    try:
+        return [r.run_id for r in instance.fetch_planned_materializations(key, limit).records]
+    except NotImplementedError:
+        ids = (record.asset_entry.last_run_id for record in instance.get_asset_records([key]))
+        return [run_id for run_id in ids if run_id]

@@ -16,11 +16,13 @@ from ...assets.definitions.specs import AssetIndex
 from ...assets.factory import PRIORITY_TAG
 from ...assets.intervals import Interval
 from ...assets.project.manifest import Manifest
+from ...config.errors import StorageLacking
 from ...config.settings import AutomationSettings
 from ..facts.facts import DueState, Facts, Limits, Node
 from ..facts.runs import RunReader
 from ..upkeep.drift import DriftReport
 from ..upkeep.outside import OutsideEvaluations
+from ..upkeep.parts import lacking
 from ..upkeep.recovery import Recovery
 from .decisions import decide
 from .plan import TickPlan
@@ -91,22 +93,10 @@ class Planner:
         due = [
             node for node in self._nodes if node.fqn in state.due and state.due[node.fqn].intervals
         ]
-        facts = (
-            Facts(state)
-            if not due
-            else Facts(
-                state,
-                unautomated=self._unautomated,
-                in_progress=self._runs.in_progress(instance),
-                attempts=self._runs.attempts(instance, due, state.planned_at),
-                requested_at=self._runs.requested_at(
-                    instance, [node.fqn for node in due if node.policy.min_gap]
-                ),
-                evaluated_at=self._runs.evaluated_at(
-                    instance, [node.fqn for node in due if _is_partial(node, state)]
-                ),
-            )
-        )
+        try:
+            facts = self._facts(instance, state, due) if due else Facts(state)
+        except NotImplementedError as error:
+            raise StorageLacking(lacking(error)) from error
         decisions = decide(self._nodes, facts, self._limits)
         return TickPlan(
             environment=self._settings.environment,
@@ -117,6 +107,22 @@ class Planner:
             parents=self._parents,
             keys=self._index.keys,
             warnings=[*self._outdated, *self._runs.take_unusable()],
+        )
+
+    def _facts(self, instance: dg.DagsterInstance, state: DueState, due: Sequence[Node]) -> Facts:
+        """Reads what Dagster records of the models that are due."""
+        runs = self._runs
+        return Facts(
+            state,
+            unautomated=self._unautomated,
+            in_progress=runs.in_progress(instance),
+            attempts=runs.attempts(instance, due, state.planned_at),
+            requested_at=runs.requested_at(
+                instance, [node.fqn for node in due if node.policy.min_gap]
+            ),
+            evaluated_at=runs.evaluated_at(
+                instance, [node.fqn for node in due if _is_partial(node, state)]
+            ),
         )
 
     def learn(self, graph: BaseAssetGraph[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,7 @@ from ...config.errors import DatabaseLocked
 from ...config.settings import AutomationSettings
 from ..upkeep.drift import CHECK
 from ..upkeep.housekeeping import Housekeeping
+from ..upkeep.parts import Parts
 from ..upkeep.recovery import end_dead_runs
 from .metrics import TickMetrics
 from .plan import TickPlan
@@ -71,6 +72,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             )
 
         self._shown: tuple[str | None, int] | None = None
+        self._parts = Parts()
         self._housekeeping = Housekeeping(timedelta(days=settings.keep_evaluations_days))
 
     def with_attributes(self, *, jobs: Any = None, metadata: Any = None) -> SqlmeshAutomationSensor:
@@ -93,9 +95,11 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
     def _tick(
         self, context: dg.SensorEvaluationContext, measured: TickMetrics
     ) -> SensorExecutionData:
-        for line in end_dead_runs(context.instance):
+        instance = context.instance
+        for line in self._parts.run("ending dead runs", lambda: end_dead_runs(instance)):
             context.log.warning(line)
-        self._housekeeping.tidy(context.instance, datetime.now(UTC))
+        for line in self._parts.run("purging old evaluations", self._purge(instance)):
+            context.log.warning(line)
         assert context.repository_def is not None
         self._planner.learn(context.repository_def.asset_graph)
         try:
@@ -108,13 +112,25 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             context.log.info(line)
         for line in plan.warnings:
             context.log.warning(line)
-        for line in self._planner.recover(context.instance):
+        planner = self._planner
+        for line in self._parts.run("recovery of dead runs", lambda: planner.recover(instance)):
             context.log.warning(line)
-        for line in self._planner.report_outside(context.instance, plan):
+        for line in self._parts.run(
+            "reporting evaluations outside Dagster", lambda: planner.report_outside(instance, plan)
+        ):
             context.log.info(line)
-        for line in self._planner.report_drift(context.instance, plan):
+        for line in self._parts.run(
+            "reporting drift", lambda: planner.report_drift(instance, plan)
+        ):
             context.log.warning(line)
         return self.request(context, plan)
+
+    def _purge(self, instance: dg.DagsterInstance) -> Callable[[], Iterable[str]]:
+        def purge() -> Iterable[str]:
+            self._housekeeping.tidy(instance, datetime.now(UTC))
+            return ()
+
+        return purge
 
     def request(
         self, context: dg.SensorEvaluationContext, plan: TickPlan, *, simulated: bool = False
