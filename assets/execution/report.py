@@ -12,6 +12,7 @@ from ..dagster_internals import (
     extract_data_version_from_entry,
 )
 from ..ledger.outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
+from ..ledger.run_tags import BACKFILL_TAG
 
 AssetEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.Output[Any]
 
@@ -52,7 +53,7 @@ def report(
             check_results=list(_checks(key, outcome.audits, checks)),
         )
     elif outcome.succeeded:
-        if outcome.status is OutcomeStatus.UP_TO_DATE and outcome.feeds_executed:
+        if outcome.status is OutcomeStatus.UP_TO_DATE and _is_waited_for(context, outcome):
             yield dg.MaterializeResult(
                 asset_key=key,
                 metadata=metadata,
@@ -168,6 +169,16 @@ def _checks(
 def _data_version(outcome: Outcome, run_id: str) -> str:
     # The snapshot says which logic, the run which evaluation of it.
     return f"{outcome.snapshot}@{run_id}"
+
+
+def _is_waited_for(context: dg.AssetExecutionContext, outcome: Outcome) -> bool:
+    """Returns whether Dagster needs a materialization of a model that is up to date.
+
+    A selected descendant that is executed reads it in this run; an asset backfill fails where a
+    run of it ends without a materialization of each of its targets, and then starts nothing that
+    depends on them.
+    """
+    return outcome.feeds_executed or BACKFILL_TAG in context.run.tags
 
 
 def _unchanged(

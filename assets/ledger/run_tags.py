@@ -11,6 +11,9 @@ from .process import is_process
 EXECUTION_TIME_TAG = "sqlmesh/execution_time"
 """The moment for which a run is done, in ISO 8601, where that is not its start."""
 
+BACKFILL_TAG = "dagster/backfill"
+"""Dagster's own: the backfill that a run belongs to."""
+
 PROCESS_TAG = "sqlmesh/process"
 """The process that a run lives in, where Dagster does not look after that itself."""
 
