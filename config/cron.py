@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from croniter import CroniterBadDateError, CroniterError, croniter
+from croniter import CroniterError, croniter
 
 OFF = "off"
 """Stands in place of a schedule if nothing is requested by itself."""
@@ -20,6 +20,7 @@ _ACCEPTED = (
     "'0 6 * * 1-5 Europe/Berlin' or '@hourly', or 'off'"
 )
 _WIDEST_CHANGE = timedelta(hours=3)
+_HORIZON = timedelta(days=73_050)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,13 @@ def check_cron(cron: str) -> None:
         # croniter reads an "r" as a random moment, which differs from process to process.
         if re.search(r"\br\b", cron, re.IGNORECASE):
             raise ValueError(f"{_CRON}; {cron!r} is random")
-        next_tick(cron, datetime(2026, 1, 1, tzinfo=UTC))
-    except CroniterBadDateError:
-        raise ValueError(f"a cron expression with a day that exists; {cron!r} has none") from None
+        canonical(cron)
     except (CroniterError, KeyError) as error:
         raise ValueError(_CRON if cron.startswith("@") else f"{_CRON} ({error})") from None
+    try:
+        next_tick(cron, datetime(2026, 1, 1, tzinfo=UTC))
+    except (CroniterError, KeyError, ValueError, OverflowError):  # the latter after year 9999
+        raise ValueError(f"a cron expression with a day that exists; {cron!r} has none") from None
 
 
 def check_zone(name: str) -> str:
@@ -128,6 +131,29 @@ def next_tick(cron: str, after: datetime, tz: str | None = None) -> datetime:
     """
     # Two equal times on the clock are one key of a cache; their moments in UTC are two.
     return _next_tick(cron, after.astimezone(UTC), ZoneInfo(tz or "UTC"))
+
+
+def next_ticks(cron: str, after: datetime, tz: str | None, most: int) -> Iterator[datetime]:
+    """Yields the moments of a cron expression after a given one, as :func:`next_tick`.
+
+    It ends by itself: after so many, after two hundred years, and where croniter looks no further.
+    A day such as the fifth Monday of a February comes every 28 years, and there is no year 10000.
+
+    Args:
+        cron: As for :func:`next_tick`.
+        after: As for :func:`next_tick`.
+        tz: As for :func:`next_tick`.
+        most: How many moments at most.
+    """
+    tick, last = after, after + _HORIZON
+    for _ in range(most):
+        try:
+            tick = next_tick(cron, tick, tz)
+        except (CroniterError, ValueError, OverflowError):
+            return
+        if tick > last:
+            return
+        yield tick
 
 
 @lru_cache(maxsize=65_536)

@@ -17,6 +17,8 @@
     │   ├── NotASQLMeshAsset
     │   ├── ScaffoldingRefused
     │   ├── AheadOfClock
+    │   ├── ManifestNotKept
+    │   ├── StateVersionMismatch
     │   ├── DagsterHomeInvalid
     │   ├── RunTagInvalid
     │   ├── StorageLacking
@@ -66,8 +68,9 @@ class SettingsError(ConfigurationError):
     def unknown(cls, name: str, origin: str, settings: Iterable[str]) -> SettingsError:
         """Returns the error for a setting that does not exist, with the nearest one that does."""
         names = sorted(settings)
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-        hint = f"Did you mean {near[0]}? " if near else ""
+        by_lower = {setting.lower(): setting for setting in names}
+        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+        hint = f"Did you mean {by_lower[near[0]]}? " if near else ""
         return cls([f"{name} ({origin}) is not a setting. {hint}Settings: {', '.join(names)}"])
 
 
@@ -230,6 +233,23 @@ class AheadOfClock(ConfigurationError):
         )
 
 
+class ManifestNotKept(ConfigurationError):
+    """The manifest cannot be written, so that nothing is prepared."""
+
+    def __init__(self, path: Path, variable: str) -> None:
+        super().__init__(
+            f"The manifest cannot be kept at {path}: every process would load the SQLMesh project. "
+            f"Set {variable} to a file that can be written."
+        )
+
+
+class StateVersionMismatch(ConfigurationError):
+    """SQLMesh's state was written by another version of SQLMesh than the installed one."""
+
+    def __init__(self, project: Path, reason: str) -> None:
+        super().__init__(f"SQLMesh's state of {project} is of another version: {reason}")
+
+
 class ScaffoldingRefused(ConfigurationError):
     """The scaffolder cannot write what was asked for."""
 
@@ -240,11 +260,13 @@ class ScaffoldingRefused(ConfigurationError):
 class DagsterHomeInvalid(ConfigurationError):
     """Dagster refuses the instance folder."""
 
-    def __init__(self, home: str, reason: str) -> None:
-        super().__init__(
-            f"DAGSTER_HOME={home!r} cannot be used: {reason} "
-            "Set it to the absolute path of the folder with your dagster.yaml, or unset it."
+    def __init__(self, home: str, reason: str, *, file: bool = False) -> None:
+        cure = (
+            "Mend its dagster.yaml."
+            if file
+            else "Set it to the absolute path of the folder with your dagster.yaml, or unset it."
         )
+        super().__init__(f"DAGSTER_HOME={home!r} cannot be used: {reason} {cure}")
 
 
 class StorageLacking(ConfigurationError):

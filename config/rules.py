@@ -5,7 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from .cron import OFF, check_cron, split_schedule
 
@@ -68,8 +76,20 @@ class RetrySettings(BaseModel):
         "each further time waits twice as long as the one before.",
     )
     max_delay_seconds: int = Field(
-        default=3600, ge=0, le=604_800, description="The longest such wait, in seconds."
+        default=3600,
+        ge=0,
+        le=604_800,
+        validate_default=True,
+        description="The longest such wait, in seconds; not below ``delay_seconds``.",
     )
+
+    @field_validator("max_delay_seconds")
+    @classmethod
+    def _longest(cls, longest: int, info: ValidationInfo) -> int:
+        first = info.data.get("delay_seconds", 0)
+        if longest < first:
+            raise ValueError(f"at least delay_seconds, which is {first}; set both")
+        return longest
 
 
 class RetryRule(BaseModel):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,10 +22,13 @@ from .cron import check_zone
 from .errors import SettingsError
 from .keys import ExternalKey
 from .problems import explain, holds
-from .reading import read_yaml
+from .reading import read_yaml, usable_path
 from .rules import CronText, ModelRule, OnInvalidProject, RetrySettings, ScheduleText, Upstream
+from .variables import refuse_unknown, unreadable_json
 
 PREFIX = "SQLMESH_AUTOMATION_"
+
+_MOST_IN_TAG = 63
 
 
 class Source(StrEnum):
@@ -90,6 +93,7 @@ class AutomationSettings(BaseSettings):
     lease_timeout_seconds: int = Field(
         default=3600,
         ge=0,
+        le=31_536_000,
         description=(
             "How long a run waits for others that evaluate the same models, or have the same "
             "DuckDB file open, in seconds."
@@ -108,6 +112,7 @@ class AutomationSettings(BaseSettings):
     max_models_per_run: int = Field(
         default=0,
         ge=0,
+        le=1_000_000,
         description=(
             "How many models one tick requests at most, upstream ones first; those that are left "
             "follow at the next ticks. 0 for no limit."
@@ -197,6 +202,7 @@ class AutomationSettings(BaseSettings):
     freshness_grace_seconds: int = Field(
         default=3600,
         ge=60,
+        le=31_536_000,
         description=(
             "How long after its schedule a model may be materialized before it is late, in "
             "seconds; at most until the schedule fires again."
@@ -205,6 +211,7 @@ class AutomationSettings(BaseSettings):
     description_sql_characters: int = Field(
         default=5000,
         ge=0,
+        le=1_000_000,
         description=(
             "How much of a model's rendered SQL stands in its asset's description, in characters; "
             "0 for none of it."
@@ -227,10 +234,7 @@ class AutomationSettings(BaseSettings):
 
     def __init__(self, **values: Any) -> None:
         prefix = values.get("_env_prefix", PREFIX)
-        variables = _variables(type(self), prefix)
-        for variable in os.environ:
-            if variable.startswith(prefix) and variable not in variables:
-                raise SettingsError.unknown(variable, "environment variable", variables)
+        refuse_unknown(type(self), prefix)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -238,16 +242,17 @@ class AutomationSettings(BaseSettings):
             outside_file = {**EnvSettingsSource(type(self), env_prefix=prefix)(), **values}
             raise SettingsError(
                 [
-                    explain(problem, prefix, None if holds(outside_file, problem["loc"]) else file)
+                    explain(
+                        problem,
+                        prefix,
+                        None if holds(outside_file, problem["loc"]) else file,
+                        type(self).model_fields,
+                    )
                     for problem in error.errors()
                 ]
             ) from error
-        except SourceError as error:
-            # A variable that should hold JSON; pydantic names the field and not the value.
-            variable = next(v for v in variables if _is_broken_json(v))
-            raise SettingsError(
-                [f"{variable}={os.environ[variable]!r} is not JSON: {error.__cause__}"]
-            ) from error
+        except (SourceError, RecursionError) as error:
+            raise unreadable_json(type(self), prefix) from error
 
         self._prefix = prefix
 
@@ -272,8 +277,7 @@ class AutomationSettings(BaseSettings):
     @field_validator("project", "manifest", "config")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        # A daemon, a code server and a run worker need not share a working directory.
-        return path if path is None else path.expanduser().absolute()
+        return path if path is None else usable_path(path)
 
     @field_validator("timezone")
     @classmethod
@@ -284,8 +288,22 @@ class AutomationSettings(BaseSettings):
     @classmethod
     def _sqlmesh_name(cls, environment: str) -> str:
         name = environment.strip().lower()
-        if not name or not all(char.isalnum() or char == "_" for char in name):
-            raise ValueError("letters, digits and underscores, such as prod or dev_anna")
+        # SQLMesh would change other characters. The length is that of Dagster's tags, see ``id``.
+        if not re.fullmatch(r"[a-z0-9_]{1,55}", name):
+            raise ValueError(
+                "letters from a to z, digits and underscores, at most 55, such as prod or dev_anna"
+            )
+        return name
+
+    @field_validator("name")
+    @classmethod
+    def _short(cls, name: str | None, info: ValidationInfo) -> str | None:
+        most = _MOST_IN_TAG - len(f"sqlmesh__{info.data.get('environment', '')}")
+        if name is not None and len(name) > most:
+            raise ValueError(
+                f"at most {max(most, 0)} characters beside this environment: Dagster allows "
+                f"sqlmesh_<name>_<environment> to have {_MOST_IN_TAG}"
+            )
         return name
 
     def variable(self, name: str) -> str:
@@ -294,22 +312,9 @@ class AutomationSettings(BaseSettings):
 
     @property
     def id(self) -> str:
-        """The name of this environment within Dagster definitions, as in ``sqlmesh_prod_…``."""
+        """The name of this environment within Dagster definitions, as in ``sqlmesh_prod_…``.
+
+        It is the value of a tag as well, which may have 63 characters.
+        """
         parts = ("sqlmesh", self.name, self.environment)
         return "_".join(part for part in parts if part)
-
-
-def _variables(settings: type[BaseSettings], prefix: str) -> set[str]:
-    """Returns every variable that is read: of each setting, and of each part of ``RETRY``."""
-    parts = {f"retry__{part}" for part in RetrySettings.model_fields}
-    return {f"{prefix}{name.upper()}" for name in {*settings.model_fields, *parts}}
-
-
-def _is_broken_json(variable: str) -> bool:
-    if not variable.endswith(("CRON_MAP", "MODELS", "RETRY")):
-        return False
-    try:
-        json.loads(os.environ.get(variable, "{}"))
-    except ValueError:
-        return True
-    return False

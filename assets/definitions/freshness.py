@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 
 import dagster as dg
 
-from ...config.cron import Schedule, canonical, next_tick
+from ...config.cron import Schedule, canonical, next_tick, next_ticks
 from ...config.settings import AutomationSettings
 from ..project.manifest import ManifestModel
 from .policy import Policy
@@ -80,17 +81,19 @@ def _freshness(
         deadline, window, text = "0 * * * *", _HOUR, "an hour after"
     else:
         deadline, window, text = due.cron, shortest, "when the next moment is there after"
-    policy = dg.FreshnessPolicy.cron(
-        deadline_cron=deadline, lower_bound_delta=window, timezone=due.tz
-    )
+    try:
+        policy = dg.FreshnessPolicy.cron(
+            deadline_cron=deadline, lower_bound_delta=window, timezone=due.tz
+        )
+    except ValueError as error:  # as for the fifth Monday of a February, which is too rare for it
+        return Freshness(None, f"none: Dagster takes no deadline like {due} ({error})")
     return Freshness(policy, f"late {text} {due}")
 
 
 def _always_due(cron: Schedule, schedule: Schedule) -> bool:
     """Whether there is a tick of the cron between any two moments of a schedule."""
     at = schedule.opens(_FROM)
-    for _ in range(_SAMPLES):
-        following = next_tick(schedule.cron, at, schedule.tz)
+    for following in next_ticks(schedule.cron, at, schedule.tz, _SAMPLES):
         if next_tick(cron.cron, at, cron.tz) > following:
             return False
         at = following
@@ -100,12 +103,10 @@ def _always_due(cron: Schedule, schedule: Schedule) -> bool:
 @lru_cache(maxsize=1024)
 def _gaps(schedule: Schedule) -> tuple[timedelta, timedelta]:
     """The shortest and the longest time between two moments that follow each other."""
-    at = schedule.opens(_FROM)
-    gaps = []
-    for _ in range(_SAMPLES):
-        following = next_tick(schedule.cron, at, schedule.tz)
-        gaps.append(following - at)
-        at = following
+    first = schedule.opens(_FROM)
+    ticks = [first, *next_ticks(schedule.cron, first, schedule.tz, _SAMPLES)]
+    # One that comes once in two hundred years counts as if it came every two hundred.
+    gaps = [later - earlier for earlier, later in pairwise(ticks)] or [timedelta(days=73_050)]
     # On the clock, by which Dagster measures: two days of the year are an hour longer or shorter.
     shortest = min(gaps)
     if shortest >= timedelta(hours=20):

@@ -74,7 +74,7 @@ def policies(settings: AutomationSettings, manifest: Manifest) -> dict[str, Poli
     """The policy of every model that SQLMesh evaluates and every standalone audit, by ``fqn``.
 
     Raises:
-        SettingsError: A pattern matches nothing.
+        SettingsError: A pattern matches nothing, or a first delay is above the longest one.
     """
     everything: tuple[ManifestModel | ManifestStandaloneAudit, ...]
     everything = (*manifest.executed, *manifest.standalone_audits)
@@ -97,6 +97,7 @@ def policies(settings: AutomationSettings, manifest: Manifest) -> dict[str, Poli
                 rule_values = _rule_values(rule)
                 values.update(rule_values)
                 origins.update(dict.fromkeys(rule_values, f"MODELS {pattern}"))
+        _check_delays(settings, node.name, values, origins)
         policies_by_fqn[node.fqn] = _policy(settings, values, origins) if values else plain
     return policies_by_fqn
 
@@ -135,6 +136,23 @@ def _rule_values(rule: ModelRule) -> dict[str, Any]:
     values = rule.values()
     retry = values.pop("retry", {})
     return {**values, **{f"retry.{key}": value for key, value in retry.items()}}
+
+
+def _check_delays(
+    settings: AutomationSettings, model: str, values: Mapping[str, Any], origins: Mapping[str, str]
+) -> None:
+    """Makes sure that no rule leaves a model a first delay above the longest one."""
+    keys = ("delay_seconds", "max_delay_seconds")
+    first, longest = (values.get(f"retry.{k}", getattr(settings.retry, k)) for k in keys)
+    if first > longest:
+        sources = [origins.get(f"retry.{key}", f"RETRY__{key.upper()}") for key in keys]
+        raise SettingsError(
+            [
+                f"{settings.variable('MODELS')}: the retries of {model} cannot be used: its "
+                f"delay_seconds {first} ({sources[0]}) is above its max_delay_seconds {longest} "
+                f"({sources[1]}). Set both"
+            ]
+        )
 
 
 def _policy(

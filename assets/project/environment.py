@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...config.errors import EnvironmentNotFound
+from ...config.errors import EnvironmentNotFound, StateVersionMismatch
 from ...config.settings import AutomationSettings
 from ..sqlmesh_internals import state_connection, state_is_open, unmigrated_state
 from .opening import files_of
@@ -12,6 +12,7 @@ from .opening import files_of
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
     from sqlmesh.core.environment import Environment
+    from sqlmesh.core.state_sync import StateSync
 
 
 def read_environment(context: Context, settings: AutomationSettings) -> Environment:
@@ -19,6 +20,7 @@ def read_environment(context: Context, settings: AutomationSettings) -> Environm
 
     Raises:
         EnvironmentNotFound: It has never been planned, or there is no state at all.
+        StateVersionMismatch: The state has to be migrated, or SQLMesh to be upgraded.
     """
     state = state_connection(context)
     files = files_of(state)
@@ -31,7 +33,18 @@ def read_environment(context: Context, settings: AutomationSettings) -> Environm
             state_sync.engine_adapter.fetchone("SELECT 1")  # type: ignore[attr-defined]
             if state_sync.get_versions(validate=False).schema_version == 0:
                 raise EnvironmentNotFound(settings.environment, settings.project)
+            _check_versions(state_sync, settings)
     environment = context.state_sync.get_environment(settings.environment)
     if environment is None:
         raise EnvironmentNotFound(settings.environment, settings.project)
     return environment
+
+
+def _check_versions(state_sync: StateSync, settings: AutomationSettings) -> None:
+    """Makes sure that the state is of the installed versions of SQLMesh and SQLGlot."""
+    from sqlmesh.utils.errors import SQLMeshError
+
+    try:
+        state_sync.get_versions()
+    except SQLMeshError as error:
+        raise StateVersionMismatch(settings.project, str(error)) from error

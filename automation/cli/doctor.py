@@ -30,8 +30,8 @@ from ..tick.plan import TickPlan
 from ..upkeep.drift import drift
 from .deployment import deployment_findings, was_being_applied
 from .findings import Finding
+from .home import dagster_instance
 from .mappings import misleading
-from .ticking import dagster_instance
 from .versions import installed_versions, version_findings
 
 _MOST_NAMES = 10

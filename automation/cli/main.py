@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 from ...config.clock import check_reached
-from ...config.errors import AutomationError, ConfigurationError, Unavailable
+from ...config.errors import AutomationError, ManifestNotKept, Unavailable
 from ...config.settings import PREFIX, AutomationSettings
 
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_UNAVAILABLE = 1, 2, 3
@@ -84,12 +84,11 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 _env_prefix=prefix, **{k: v for k, v in options.items() if v is not None}
             )
             return command(settings=settings, **kwargs)
-        except ConfigurationError as error:
-            _fail(error, EXIT_CONFIGURATION)
         except Unavailable as error:
             _fail(error, EXIT_UNAVAILABLE)
+        # A model that failed is reported and raises nothing, so it is none of these.
         except AutomationError as error:
-            _fail(error, EXIT_FAILED)
+            _fail(error, EXIT_CONFIGURATION)
 
     return wrapped
 
@@ -140,10 +139,13 @@ def prepare(settings: AutomationSettings, force: bool) -> None:
     build an image or deploy; otherwise the first process that needs it does it.
     """
     from ...assets.project.deployed import current_manifest
-    from ...assets.project.manifest_file import manifest_path
+    from ...assets.project.manifest_file import manifest_path, read
 
     with Console(stderr=True).status(f"Preparing {settings.project}"):
         manifest = current_manifest(settings, force=force)
+    kept = read(manifest_path(settings))
+    if kept is None or kept.fingerprint != manifest.fingerprint:
+        raise ManifestNotKept(manifest_path(settings), settings.variable("MANIFEST"))
     executed = len(manifest.executed)
     click.echo(
         f"{executed} models, {len(manifest.models) - executed} external or embedded, "
@@ -182,9 +184,10 @@ def status(settings: AutomationSettings, at: datetime | None, due: bool, as_json
       sqlmesh-automation status --json | jq '.models[] | select(.policy != {})'
     """  # noqa: D301 - click reads the character
     from ..definitions import Location
+    from .home import dagster_instance
     from .mappings import misleading
     from .rendering import decisions_table, print_warnings
-    from .ticking import dagster_instance, status_json
+    from .ticking import status_json
 
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         location = Location(settings)
@@ -220,8 +223,8 @@ def explain(settings: AutomationSettings, model: str, at: datetime | None, as_js
     """  # noqa: D301 - click reads the character
     from ..definitions import Location
     from .explaining import explain as explained
+    from .home import dagster_instance
     from .rendering import print_explanation
-    from .ticking import dagster_instance
 
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         location = Location(settings)
@@ -255,8 +258,9 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
     """  # noqa: D301 - click reads the character
     from ..definitions import Location
     from ..upkeep.recovery import end_dead_runs
+    from .home import dagster_instance
     from .rendering import ProgressBar, print_decisions, print_outcomes
-    from .ticking import AbortWatch, TickReport, dagster_instance, run_tick, tick_json
+    from .ticking import AbortWatch, TickReport, run_tick, tick_json
 
     if at is not None and not dry_run:
         check_reached(at, "--at")

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from ...assets.definitions.policy import Policy
 from ...assets.project.manifest import Manifest
-from ...config.cron import Schedule, canonical, next_tick
+from ...config.cron import Schedule, canonical, next_tick, next_ticks
 from ...config.settings import AutomationSettings
 
 _FROM = datetime(2026, 1, 1, tzinfo=UTC)
@@ -89,12 +90,12 @@ def _surprising(manifest: Manifest, policies: Mapping[str, Policy]) -> Iterator[
 
 def _often(pair: _Pair) -> str:
     """Returns that most of a schedule's ticks find nothing due; empty if they do not."""
-    tick, used = pair.schedule.opens(_FROM), 0
-    for _ in range(_TICKS):
-        following = pair.schedule.opens(tick + timedelta(microseconds=1))
-        used += next_tick(pair.cron, tick, pair.tz) <= following
-        tick = following
-    if used >= _TICKS / 2:
+    first = pair.schedule.opens(_FROM)
+    ticks = [first, *next_ticks(pair.schedule.cron, first, pair.schedule.tz, _TICKS)]
+    used = sum(
+        next_tick(pair.cron, tick, pair.tz) <= following for tick, following in pairwise(ticks)
+    )
+    if used >= (len(ticks) - 1) / 2:
         return ""
     return (
         f"it fires more often than the models' cron {pair.cron} {pair.tz}, so most of its ticks "

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +12,12 @@ from ...assets.ledger.ledger import read_history
 from ...assets.ledger.outcome import FAILURES, AuditOutcome, Outcome
 from ...assets.ledger.process import this_process
 from ...assets.ledger.run_tags import PROCESS_TAG
-from ...config.errors import DagsterHomeInvalid, DagsterUnavailable, Unavailable
+from ...config.errors import Unavailable
 from ..definitions import Location
 from ..tick.plan import TickPlan
 from .mappings import misleading
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-_OUT_OF_REACH = {"DagsterPostgresException", "DagsterMySQLException", "OperationalError"}
 
 
 @dataclass(frozen=True)
@@ -51,33 +47,6 @@ class TickReport:
     def failed(self) -> bool:
         """Returns whether a model failed, or the run did."""
         return not self.success or any(o.status in FAILURES for o in self.outcomes.values())
-
-
-@contextmanager
-def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """Yields the instance of ``DAGSTER_HOME``, or one in memory that ends with this process.
-
-    Raises:
-        DagsterHomeInvalid: Dagster refuses that folder or its ``dagster.yaml``.
-        DagsterUnavailable: Its storage cannot be reached.
-    """
-    home = os.environ.get("DAGSTER_HOME")
-    if not home:
-        with dg.DagsterInstance.ephemeral() as instance:
-            yield instance
-        return
-    try:
-        configured = dg.DagsterInstance.get()
-    except (dg.DagsterInvariantViolationError, dg.DagsterInvalidConfigError) as error:
-        raise DagsterHomeInvalid(home, str(error)) from error
-    except Exception as error:
-        # The storages' packages are not ours to import; their errors have no common root.
-        if type(error).__name__ not in _OUT_OF_REACH:
-            raise
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise DagsterUnavailable(home, reason) from error
-    with configured as instance:
-        yield instance
 
 
 class AbortWatch:

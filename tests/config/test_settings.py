@@ -190,7 +190,8 @@ def test_an_environment_name_that_sqlmesh_would_change_is_refused(given: str) ->
         AutomationSettings(environment=given)
     assert str(caught.value) == (
         f"{PREFIX}ENVIRONMENT={given!r} cannot be used. "
-        "Accepted: letters, digits and underscores, such as prod or dev_anna"
+        "Accepted: letters from a to z, digits and underscores, at most 55, "
+        "such as prod or dev_anna"
     )
 
 
@@ -233,7 +234,7 @@ def test_an_interval_from_a_second_to_a_day_is_accepted(
         ("INTERVAL_SECONDS", "86401", "less than or equal to 86400"),
         ("LEASE_TIMEOUT_SECONDS", "-1", "greater than or equal to 0"),
         *(("ENABLED", value, "boolean") for value in ("maybe", "2", "")),
-        ("ENVIRONMENT", "dev-anna", "letters, digits and underscores"),
+        ("ENVIRONMENT", "dev-anna", "letters from a to z, digits and underscores"),
         ("CONFIG", "/nowhere/automation.yaml", "no such file"),
     ],
 )

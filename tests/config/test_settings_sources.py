@@ -74,14 +74,14 @@ def test_maps_of_both_are_merged_key_by_key(
     )
     monkeypatch.setenv(f"{PREFIX}CRON_MAP", '{"@weekly": "off", "@daily": "0 6 * * *"}')
     monkeypatch.setenv(f"{PREFIX}RETRY", '{"delay_seconds": 7}')
-    monkeypatch.setenv(f"{PREFIX}RETRY__MAX_DELAY_SECONDS", "6")
+    monkeypatch.setenv(f"{PREFIX}RETRY__MAX_DELAY_SECONDS", "60")
     settings = AutomationSettings()
 
     assert settings.cron_map == {"@daily": "0 6 * * *", "@hourly": "5 * * * *", "@weekly": "off"}
     assert plain(settings.retry) == {
         "max_attempts": 9,
         "delay_seconds": 7,
-        "max_delay_seconds": 6,
+        "max_delay_seconds": 60,
     }
 
 

@@ -186,7 +186,7 @@ SETTINGS = [
         due("daily"),
         REQUESTED,
         failures={"daily": failed(*(moment("06:00") + n * MINUTE for n in range(99)))},
-        policies=retry(max_attempts=100, delay_seconds=86_400, max_delay_seconds=60),
+        policies=retry(max_attempts=100, delay_seconds=60, max_delay_seconds=60),
         at=moment("06:00") + 99 * MINUTE,
     ),
 ]

@@ -1,0 +1,57 @@
+"""The environment variables that hold settings: which there are, and what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from pydantic import BaseModel
+from pydantic_settings import BaseSettings
+
+from .errors import SettingsError
+from .problems import shown
+from .rules import RetrySettings
+
+
+def variables(settings: type[BaseSettings], prefix: str) -> set[str]:
+    """Returns every variable that is read: of each setting, and of each part of ``RETRY``."""
+    parts = {f"retry__{part}" for part in RetrySettings.model_fields}
+    return {f"{prefix}{name.upper()}" for name in {*settings.model_fields, *parts}}
+
+
+def refuse_unknown(settings: type[BaseSettings], prefix: str) -> None:
+    """Makes sure that every variable with the prefix is one that is read.
+
+    pydantic reads variables in upper and lower case alike, so a name in either may have a mistake.
+
+    Raises:
+        SettingsError: A variable is unknown.
+    """
+    names = variables(settings, prefix)
+    in_upper = {name.upper() for name in names}
+    for variable in os.environ:
+        upper = variable.upper()
+        if upper.startswith(prefix.upper()) and upper not in in_upper:
+            raise SettingsError.unknown(variable, "environment variable", names)
+
+
+def unreadable_json(settings: type[BaseSettings], prefix: str) -> SettingsError:
+    """Returns the error for the variable that should hold JSON and does not.
+
+    pydantic's own error names the field and not the value, or, where the JSON is nested too
+    deeply, nothing at all.
+    """
+    mappings = {
+        f"{prefix}{name}".upper()
+        for name, field in settings.model_fields.items()
+        if isinstance(field.default, dict | BaseModel)
+    }
+    problems = []
+    for variable, text in os.environ.items():
+        if variable.upper() in mappings:
+            try:
+                json.loads(text)
+            except (ValueError, RecursionError) as error:
+                reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+                problems.append(f"{variable}={shown(text)} is not JSON: {reason}")
+    return SettingsError(problems)
