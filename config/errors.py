@@ -236,9 +236,9 @@ class AheadOfClock(ConfigurationError):
 class ManifestNotKept(ConfigurationError):
     """The manifest cannot be written, so that nothing is prepared."""
 
-    def __init__(self, path: Path, variable: str) -> None:
+    def __init__(self, reason: str, variable: str) -> None:
         super().__init__(
-            f"The manifest cannot be kept at {path}: every process would load the SQLMesh project. "
+            f"{reason}: every process would load the SQLMesh project. "
             f"Set {variable} to a file that can be written."
         )
 

@@ -139,13 +139,12 @@ def prepare(settings: AutomationSettings, force: bool) -> None:
     build an image or deploy; otherwise the first process that needs it does it.
     """
     from ...assets.project.deployed import current_manifest
-    from ...assets.project.manifest_file import manifest_path, read
+    from ...assets.project.manifest_file import manifest_path, not_kept
 
     with Console(stderr=True).status(f"Preparing {settings.project}"):
         manifest = current_manifest(settings, force=force)
-    kept = read(manifest_path(settings))
-    if kept is None or kept.fingerprint != manifest.fingerprint:
-        raise ManifestNotKept(manifest_path(settings), settings.variable("MANIFEST"))
+    if reason := not_kept(settings, manifest):
+        raise ManifestNotKept(reason, settings.variable("MANIFEST"))
     executed = len(manifest.executed)
     click.echo(
         f"{executed} models, {len(manifest.models) - executed} external or embedded, "

@@ -106,10 +106,12 @@ def test_what_is_accepted_can_be_used(project: Path, settings: dict[str, object]
 
 
 def test_prepare_fails_where_nothing_is_kept(project: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "no_folder" / "manifest.json"
+    manifest.parent.touch()
     message = only_error(
-        invoke("prepare", "--project", project, **{f"{PREFIX}MANIFEST": str(tmp_path)}), 2
+        invoke("prepare", "--project", project, **{f"{PREFIX}MANIFEST": str(manifest)}), 2
     )
-    assert f"cannot be kept at {tmp_path}" in message
+    assert f"cannot be kept at {manifest}" in message
     assert f"Set {PREFIX}MANIFEST" in message
 
 
