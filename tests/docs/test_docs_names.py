@@ -17,7 +17,8 @@ from support.projects import ROOT
 from dagster_sqlmesh_automation import AutomationSettings
 from dagster_sqlmesh_automation.assets import dagster_internals
 from dagster_sqlmesh_automation.automation.cli.main import main
-from dagster_sqlmesh_automation.config.settings import PREFIX, _variables
+from dagster_sqlmesh_automation.config.settings import PREFIX
+from dagster_sqlmesh_automation.config.variables import variables
 
 OTHERS = {
     "DAGSTER_HOME",
@@ -36,7 +37,7 @@ OTHERS = {
 }
 """Names in capitals that are no settings."""
 
-SETTINGS = {name.removeprefix(PREFIX) for name in _variables(AutomationSettings, PREFIX)}
+SETTINGS = {name.removeprefix(PREFIX) for name in variables(AutomationSettings, PREFIX)}
 
 
 def shown_commands() -> list[tuple[str, str]]:
