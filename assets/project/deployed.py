@@ -19,7 +19,7 @@ from .fingerprint import deployed_fingerprint
 from .manifest import Manifest
 from .manifest_file import manifest_path, prepare, read, write
 from .model_facts import manifest_of
-from .opening import duckdb_files, load_manifest, open_context
+from .opening import duckdb_files, load_manifest, open_context, plan_of_other_projects
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -39,7 +39,7 @@ def current_manifest(settings: AutomationSettings, *, force: bool = False) -> Ma
         Unavailable: A database that has to be read cannot be opened.
     """
     if settings.source is Source.PROJECT:
-        return prepare(settings, load_manifest, force=force)
+        return prepare(settings, load_manifest, still_holds=_is_beside_its_plan, force=force)
     fingerprint = deployed_fingerprint(settings)
     manifest_file = None if force else read(settings)
     if manifest_file is not None and manifest_file.fingerprint != fingerprint:
@@ -70,6 +70,20 @@ def is_part_of_a_run() -> bool:
         DefinitionsLoadContext.is_set()
         and DefinitionsLoadContext.get().load_type is DefinitionsLoadType.RECONSTRUCTION
     )
+
+
+def _is_beside_its_plan(settings: AutomationSettings, manifest: Manifest) -> bool:
+    """Whether the models of other projects in a manifest are still those of the state."""
+    if manifest.beside_plan is None or is_part_of_a_run():
+        return True
+    try:
+        with open_context(settings, load=False) as context, database_lease_to_load(context):
+            return plan_of_other_projects(context) == manifest.beside_plan
+    except Unavailable as error:
+        logger.warning(
+            "The models of other projects are as of plan %s: %s", manifest.beside_plan, error
+        )
+        return True
 
 
 def _deployed(settings: AutomationSettings, fingerprint: str, earlier: Manifest | None) -> Manifest:

@@ -165,6 +165,8 @@ class Manifest:
         standalone_audits: Audits without a model of their own.
         plan_id: The plan of the environment that it was made from; ``None`` where it was made
             from the project's files.
+        beside_plan: The plan of ``prod`` from which models of other projects come; ``None`` where
+            the project has no name in SQLMesh, so that there are none.
         made_for: The project, gateway, environment and source that it was made for.
         outdated: Why it is of an earlier load; ``None`` where it is current. It is not kept in
             the file.
@@ -179,6 +181,7 @@ class Manifest:
     models: tuple[ManifestModel, ...]
     standalone_audits: tuple[ManifestStandaloneAudit, ...]
     plan_id: str | None
+    beside_plan: str | None = None
     made_for: str = ""
     outdated: str | None = None
 

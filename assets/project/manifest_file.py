@@ -36,6 +36,7 @@ def prepare(
     settings: AutomationSettings,
     build: Callable[[AutomationSettings, str], Manifest],
     *,
+    still_holds: Callable[[AutomationSettings, Manifest], bool] = lambda settings, manifest: True,
     force: bool = False,
 ) -> Manifest:
     """Returns the manifest, read from its file where that still holds, built anew where not.
@@ -43,6 +44,7 @@ def prepare(
     Args:
         settings: The project, gateway and file.
         build: Loads the SQLMesh project; called with the settings and the fingerprint.
+        still_holds: Asked of a manifest with the right fingerprint.
         force: Build in any case.
 
     Raises:
@@ -52,8 +54,10 @@ def prepare(
     """
     fingerprint = project_fingerprint(settings, manifest_path(settings))
     reusable = read(settings)
-    if not force and reusable and reusable.fingerprint == fingerprint:
-        return reusable
+    if reusable and not force and reusable.fingerprint == fingerprint:
+        # Asked last, because it may open a database.
+        if still_holds(settings, reusable):
+            return reusable
     manifest = build(settings, fingerprint)
     write(settings, manifest)
     return manifest

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import tempfile
@@ -185,4 +186,20 @@ def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:
         if not any(not model.kind.is_external for model in models.values()):
             raise ProjectEmpty(settings.project, settings.variable("PROJECT"))
         audits = context.standalone_audits.values()
-        return manifest_of(context, settings, fingerprint, models, audits)
+        manifest = manifest_of(context, settings, fingerprint, models, audits)
+        return dataclasses.replace(manifest, beside_plan=plan_of_other_projects(context))
+
+
+def plan_of_other_projects(context: Context) -> str | None:
+    """Returns the plan that a project with a name in SQLMesh is loaded beside.
+
+    SQLMesh then takes the models of other projects with the same state from its environment
+    ``prod``, whatever environment is automated (``Context.load``).
+
+    Returns:
+        The plan's id, empty if there is no ``prod`` yet; ``None`` for a project without a name.
+    """
+    if not any(config.project for config in context.configs.values()):
+        return None
+    prod = context.state_reader.get_environment("prod")
+    return prod.plan_id if prod is not None else ""
