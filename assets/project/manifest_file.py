@@ -54,10 +54,11 @@ def prepare(
     """
     fingerprint = project_fingerprint(settings, manifest_path(settings))
     reusable = read(settings)
-    if reusable and not force and reusable.fingerprint == fingerprint:
-        # Asked last, because it may open a database.
-        if still_holds(settings, reusable):
-            return reusable
+    if reusable is not None and (force or reusable.fingerprint != fingerprint):
+        reusable = None
+    # Asked last, because it may open a database.
+    if reusable is not None and still_holds(settings, reusable):
+        return reusable
     manifest = build(settings, fingerprint)
     write(settings, manifest)
     return manifest
