@@ -15,6 +15,7 @@
     │   ├── ModelNotEvaluated
     │   ├── DuplicateAssetKey
     │   ├── NotASQLMeshAsset
+    │   ├── NothingRestated
     │   ├── ScaffoldingRefused
     │   ├── AheadOfClock
     │   ├── ManifestNotKept
@@ -24,6 +25,7 @@
     │   ├── StorageLacking
     │   └── IncompatiblePackages
     ├── Unavailable                   may work a moment later; the CLI exits with 3
+    │   ├── DagsterUnavailable
     │   ├── DatabaseLocked
     │   ├── LeaseTaken
     │   ├── LeaseLost
@@ -34,44 +36,86 @@
         ├── LedgerBroken
         └── OutcomeMissing
 
-Each error builds its message from its arguments: the thing, the value, the cure.
+Each error builds its message from its arguments: the thing, the value, the cure. Those about the
+project and its environment are here; :mod:`.setup_errors` has those about settings and the machine,
+:mod:`.work_errors` those of a tick or a run at work. All are imported from here.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 
-
-class AutomationError(Exception):
-    """Root of all errors that this package raises on purpose."""
-
-
-class ConfigurationError(AutomationError):
-    """Something a person has to change before it can work."""
-
-
-class SettingsError(ConfigurationError):
-    """One or more settings cannot be used.
-
-    Args:
-        problems: One line for each setting, with the variable, its value and what is accepted.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        super().__init__("\n".join(problems))
-
-    @classmethod
-    def unknown(cls, name: str, origin: str, settings: Iterable[str]) -> SettingsError:
-        """Returns the error for a setting that does not exist, with the nearest one that does."""
-        names = sorted(settings)
-        by_lower = {setting.lower(): setting for setting in names}
-        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-        hint = f"Did you mean {by_lower[near[0]]}? " if near else ""
-        return cls([f"{name} ({origin}) is not a setting. {hint}Settings: {', '.join(names)}"])
+from .error_roots import (
+    AutomationError as AutomationError,
+)
+from .error_roots import (
+    ConfigurationError as ConfigurationError,
+)
+from .error_roots import (
+    ExecutionError as ExecutionError,
+)
+from .error_roots import (
+    Unavailable as Unavailable,
+)
+from .setup_errors import (
+    AheadOfClock as AheadOfClock,
+)
+from .setup_errors import (
+    CacheNotWritable as CacheNotWritable,
+)
+from .setup_errors import (
+    DagsterHomeInvalid as DagsterHomeInvalid,
+)
+from .setup_errors import (
+    IncompatiblePackages as IncompatiblePackages,
+)
+from .setup_errors import (
+    ManifestFileTaken as ManifestFileTaken,
+)
+from .setup_errors import (
+    ManifestNotKept as ManifestNotKept,
+)
+from .setup_errors import (
+    RunTagInvalid as RunTagInvalid,
+)
+from .setup_errors import (
+    ScaffoldingRefused as ScaffoldingRefused,
+)
+from .setup_errors import (
+    SettingsError as SettingsError,
+)
+from .setup_errors import (
+    StorageLacking as StorageLacking,
+)
+from .work_errors import (
+    DagsterUnavailable as DagsterUnavailable,
+)
+from .work_errors import (
+    DatabaseLocked as DatabaseLocked,
+)
+from .work_errors import (
+    ExecutionAborted as ExecutionAborted,
+)
+from .work_errors import (
+    LeaseLost as LeaseLost,
+)
+from .work_errors import (
+    LeaseTaken as LeaseTaken,
+)
+from .work_errors import (
+    LedgerBroken as LedgerBroken,
+)
+from .work_errors import (
+    OutcomeMissing as OutcomeMissing,
+)
+from .work_errors import (
+    SQLMeshFailed as SQLMeshFailed,
+)
+from .work_errors import (
+    StateUnavailable as StateUnavailable,
+)
 
 
 class ProjectNotFound(ConfigurationError):
@@ -133,27 +177,6 @@ class GatewayUnknown(ConfigurationError):
         super().__init__(
             f"Gateway {gateway!r} ({variable}) is not configured in {project}. "
             f"Configured gateways: {', '.join(sorted(names)) or 'none'}"
-        )
-
-
-class ManifestFileTaken(ConfigurationError):
-    """The setting ``MANIFEST`` names something that is no manifest of this package."""
-
-    def __init__(self, path: Path, what: str, variable: str) -> None:
-        super().__init__(
-            f"{variable}={str(path)!r} {what}, and is left as it is. "
-            f"Set {variable} to a file of its own, which may be missing yet, or unset it."
-        )
-
-
-class CacheNotWritable(ConfigurationError):
-    """SQLMesh has no place for the files of its cache."""
-
-    def __init__(self, place: str | None, reason: str) -> None:
-        super().__init__(
-            f"SQLMesh cannot use its cache{f' at {place}' if place else ''}: {reason}. "
-            "Set cache_dir in the SQLMesh project's configuration, or the variable "
-            "SQLMESH__CACHE_DIR, to a folder that can be written, such as /tmp/sqlmesh-cache."
         )
 
 
@@ -222,164 +245,8 @@ class NothingRestated(ConfigurationError):
         )
 
 
-class AheadOfClock(ConfigurationError):
-    """Models are to be evaluated for a moment that has not come."""
-
-    def __init__(self, source: str, at: datetime, now: datetime) -> None:
-        super().__init__(
-            f"{source} {at.isoformat()} is ahead of the clock, which shows {now:%Y-%m-%d %H:%M:%S} "
-            "UTC. SQLMesh would record intervals that have not ended as evaluated, and data that "
-            "arrive later would never be. To look ahead: tick --dry-run, status or explain."
-        )
-
-
-class ManifestNotKept(ConfigurationError):
-    """The manifest cannot be written, so that nothing is prepared."""
-
-    def __init__(self, reason: str, variable: str) -> None:
-        super().__init__(
-            f"{reason}: every process would load the SQLMesh project. "
-            f"Set {variable} to a file that can be written."
-        )
-
-
 class StateVersionMismatch(ConfigurationError):
     """SQLMesh's state was written by another version of SQLMesh than the installed one."""
 
     def __init__(self, project: Path, reason: str) -> None:
         super().__init__(f"SQLMesh's state of {project} is of another version: {reason}")
-
-
-class ScaffoldingRefused(ConfigurationError):
-    """The scaffolder cannot write what was asked for."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"Nothing is written: {reason}")
-
-
-class DagsterHomeInvalid(ConfigurationError):
-    """Dagster refuses the instance folder."""
-
-    def __init__(self, home: str, reason: str, *, file: bool = False) -> None:
-        cure = (
-            "Mend its dagster.yaml."
-            if file
-            else "Set it to the absolute path of the folder with your dagster.yaml, or unset it."
-        )
-        super().__init__(f"DAGSTER_HOME={home!r} cannot be used: {reason} {cure}")
-
-
-class StorageLacking(ConfigurationError):
-    """Dagster's storage does not implement what no tick can do without."""
-
-    def __init__(self, method: str) -> None:
-        super().__init__(
-            f"Dagster's storage has no {method} (NotImplementedError), without which nothing can "
-            "be decided. Use a storage that has it, such as Dagster's own on PostgreSQL or SQLite"
-        )
-
-
-class RunTagInvalid(ConfigurationError):
-    """A run has a tag of this package that holds something else."""
-
-    def __init__(self, tag: str, value: str, run_id: str, accepted: str) -> None:
-        shown = value if len(value) <= 80 else f"{value[:80]}…"
-        super().__init__(
-            f"run {run_id} has the tag {tag}={shown!r}, which is not {accepted}. "
-            "Launch it without the tag"
-        )
-
-
-class IncompatiblePackages(ConfigurationError):
-    """SQLMesh cannot be imported beside another installed package."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            "SQLMesh cannot be imported because the package 'sqlglotc' is installed "
-            f"(dagster-dbt brings it through sqlglot[rs]): {reason}. "
-            "Cure: pip uninstall sqlglotc, or install dagster-dbt in another environment."
-        )
-
-
-class Unavailable(AutomationError):
-    """Something that may work a moment later."""
-
-
-class DatabaseLocked(Unavailable):
-    """Another process holds the DuckDB database."""
-
-    def __init__(self, database: str, reason: str) -> None:
-        super().__init__(f"The DuckDB database {database} is in use by another process: {reason}")
-
-
-class DagsterUnavailable(Unavailable):
-    """The storage of the Dagster instance cannot be reached."""
-
-    def __init__(self, home: str, reason: str) -> None:
-        super().__init__(
-            f"The storage of the Dagster instance DAGSTER_HOME={home!r} is out of reach: {reason}"
-        )
-
-
-class LeaseTaken(Unavailable):
-    """Another execution evaluates models that this one needs."""
-
-    def __init__(self, blocked: str, variable: str) -> None:
-        super().__init__(f"Gave up waiting: {blocked}. How long a run waits is set by {variable}.")
-
-
-class LeaseLost(Unavailable):
-    """The session that held the lease has ended."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The connection that held this run's lease was lost, so another run may have begun to "
-            "evaluate the same models: stopped at the next model."
-        )
-
-
-class StateUnavailable(Unavailable):
-    """The state database or the warehouse cannot be reached."""
-
-    def __init__(self, project: Path, reason: str) -> None:
-        super().__init__(
-            f"The state database or the warehouse of {project} is out of reach: {reason}"
-        )
-
-
-class ExecutionError(AutomationError):
-    """A run could not do its work."""
-
-
-class ExecutionAborted(ExecutionError):
-    """The execution stopped before this model had an outcome."""
-
-    def __init__(self, model: str, reason: str) -> None:
-        super().__init__(f"{model} was not evaluated: the SQLMesh execution stopped. {reason}")
-
-
-class SQLMeshFailed(ExecutionError):
-    """SQLMesh gave up on something that belongs to no model, such as a signal's own error."""
-
-    def __init__(self, project: Path, reason: str) -> None:
-        super().__init__(f"SQLMesh gave up on {project}: {reason}")
-
-
-class LedgerBroken(ExecutionError):
-    """What became of a model could not be written to Dagster's event log."""
-
-    def __init__(self, model: str, reason: str) -> None:
-        super().__init__(
-            f"SQLMesh has dealt with {model}, and Dagster's event log did not take the record of "
-            f"it: {reason}. The execution was stopped; the next tick reports what was evaluated."
-        )
-
-
-class OutcomeMissing(ExecutionError):
-    """The execution ended and the ledger has nothing for this model."""
-
-    def __init__(self, model: str, run_id: str) -> None:
-        super().__init__(
-            f"The SQLMesh execution of run {run_id} ended without an outcome for {model}. "
-            "This is a defect of dagster-sqlmesh-automation: please report it with the run's log."
-        )

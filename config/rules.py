@@ -25,6 +25,13 @@ class Upstream(StrEnum):
     IGNORE = "ignore"
 
 
+class Source(StrEnum):
+    """What definitions are made from."""
+
+    PROJECT = "project"
+    ENVIRONMENT = "environment"
+
+
 class OnInvalidProject(StrEnum):
     """What a code location does while a file of the project does not load."""
 

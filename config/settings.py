@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,20 @@ from .errors import SettingsError
 from .keys import ExternalKey
 from .problems import explain, holds
 from .reading import read_yaml, usable_path
-from .rules import CronText, ModelRule, OnInvalidProject, RetrySettings, ScheduleText, Upstream
+from .rules import (
+    CronText,
+    ModelRule,
+    OnInvalidProject,
+    RetrySettings,
+    ScheduleText,
+    Source,
+    Upstream,
+)
 from .variables import refuse_unknown, unreadable_json
 
 PREFIX = "SQLMESH_AUTOMATION_"
 
 _MOST_IN_TAG = 63
-
-
-class Source(StrEnum):
-    """What definitions are made from."""
-
-    PROJECT = "project"
-    ENVIRONMENT = "environment"
 
 
 class AutomationSettings(BaseSettings):

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...config.errors import Unavailable
-from ...config.settings import AutomationSettings, Source
+from ...config.rules import Source
+from ...config.settings import AutomationSettings
 from ..dagster_internals import DefinitionsLoadContext, DefinitionsLoadType
 from ..lease.waiting import Wait, database_lease
 from .fingerprint import deployed_fingerprint

@@ -5,103 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
-from datetime import UTC, datetime, timedelta
-from functools import wraps
-from pathlib import Path
-from typing import Any
+from datetime import UTC, datetime
 
 import click
 from rich.console import Console
 
 from ...config.clock import check_reached
-from ...config.errors import AutomationError, ManifestNotKept, Unavailable
-from ...config.settings import PREFIX, AutomationSettings
-
-EXIT_FAILED, EXIT_CONFIGURATION, EXIT_UNAVAILABLE = 1, 2, 3
-
-EXIT_CODES = """\b
-Exit codes:
-  0  done, also when nothing is due
-  1  a model failed
-  2  usage or configuration
-  3  state or warehouse out of reach"""
-
-
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-_FURTHEST = timedelta(days=3653)
-"""In ten years a model has a million five-minute intervals, which take half a minute to decide."""
-
-
-def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
-    """Parses a moment in ISO 8601; it is read as UTC if it names no zone."""
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(
-            f"{value!r} is not a time. Accepted: ISO 8601 such as 2026-11-24T00:05 (UTC) or "
-            "2026-11-24T00:05+01:00."
-        ) from None
-    # Compared before it is converted: year 1 and year 9999 have no other zones.
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    last = datetime.now(UTC) + _FURTHEST
-    if not _FIRST <= moment <= last:
-        raise click.BadParameter(
-            f"{value!r} is too far away. Accepted: from {_FIRST:%Y-%m-%d} to {last:%Y-%m-%d}, ten "
-            "years ahead."
-        )
-    return moment.astimezone(UTC)
-
-
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that name the SQLMesh environment, and the exit codes of our errors."""
-
-    @click.option("--project", type=click.Path(path_type=Path), help="SQLMesh project folder.")
-    @click.option("--gateway", help="SQLMesh gateway.")
-    @click.option("--environment", help="SQLMesh environment; prod where nothing says otherwise.")
-    @click.option(
-        "--prefix",
-        default=PREFIX,
-        help=(
-            "What the environment variables with the settings begin with, where several "
-            "environments have their own: FINANCE_ for FINANCE_PROJECT and so on."
-        ),
-    )
-    @wraps(command)
-    def wrapped(
-        project: Path | None,
-        gateway: str | None,
-        environment: str | None,
-        prefix: str,
-        **kwargs: Any,
-    ) -> Any:
-        options = {"project": project, "gateway": gateway, "environment": environment}
-        try:
-            settings = AutomationSettings(
-                _env_prefix=prefix, **{k: v for k, v in options.items() if v is not None}
-            )
-            return command(settings=settings, **kwargs)
-        except Unavailable as error:
-            _fail(error, EXIT_UNAVAILABLE)
-        # A model that failed is reported and raises nothing, so it is none of these.
-        except AutomationError as error:
-            _fail(error, EXIT_CONFIGURATION)
-
-    return wrapped
-
-
-def _fail(error: AutomationError, code: int) -> None:
-    """Prints an error and ends the process."""
-    _warn(f"Error: {error}")
-    sys.exit(code)
-
-
-def _warn(line: str) -> None:
-    """Prints a line on standard error."""
-    click.echo(line, err=True)
+from ...config.errors import ManifestNotKept
+from ...config.settings import AutomationSettings
+from .options import (
+    EXIT_CODES,
+    EXIT_FAILED,
+    at_option,
+    json_option,
+    settings_options,
+    warn,
+)
 
 
 @click.group(
@@ -131,7 +51,7 @@ def main(verbose: bool) -> None:
 
 @main.command()
 @click.option("--force", is_flag=True, help="Load the project even if nothing has changed.")
-@_settings_options
+@settings_options
 def prepare(settings: AutomationSettings, force: bool) -> None:
     """Load the SQLMesh project once and keep its facts in the manifest.
 
@@ -152,24 +72,11 @@ def prepare(settings: AutomationSettings, force: bool) -> None:
     )
 
 
-_at = click.option(
-    "--at",
-    metavar="TIME",
-    callback=_moment,
-    help="Moment to decide for, past or future, in ISO 8601; UTC unless it names a zone.",
-)
-
-
-_as_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."
-)
-
-
 @main.command()
-@_at
+@at_option
 @click.option("--due", is_flag=True, help="Show only the models that are due or not ready.")
-@_as_json
-@_settings_options
+@json_option
+@settings_options
 def status(settings: AutomationSettings, at: datetime | None, due: bool, as_json: bool) -> None:
     """Show for every model whether a tick would request it now, and why.
 
@@ -203,9 +110,9 @@ def status(settings: AutomationSettings, at: datetime | None, due: bool, as_json
 
 @main.command()
 @click.argument("model")
-@_at
-@_as_json
-@_settings_options
+@at_option
+@json_option
+@settings_options
 def explain(settings: AutomationSettings, model: str, at: datetime | None, as_json: bool) -> None:
     """Explain what is decided about one MODEL, and why: all that is known of it.
 
@@ -230,7 +137,7 @@ def explain(settings: AutomationSettings, model: str, at: datetime | None, as_js
         with dagster_instance() as instance:
             explanation = explained(location, instance, model, at or datetime.now(UTC))
     for line in explanation.plan.warnings:
-        _warn(f"warning: {line}")
+        warn(f"warning: {line}")
     if as_json:
         click.echo(json.dumps(explanation.to_json()))
     else:
@@ -238,10 +145,10 @@ def explain(settings: AutomationSettings, model: str, at: datetime | None, as_js
 
 
 @main.command(epilog=EXIT_CODES)
-@_at
+@at_option
 @click.option("--dry-run", is_flag=True, help="Decide only; request and execute nothing.")
-@_as_json
-@_settings_options
+@json_option
+@settings_options
 def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_json: bool) -> None:
     """Do one tick here and now: decide, and execute the run that it asks for in this process.
 
@@ -271,30 +178,30 @@ def tick(settings: AutomationSettings, at: datetime | None, dry_run: bool, as_js
         with dagster_instance() as instance:
             if not dry_run:
                 for line in end_dead_runs(instance):
-                    _warn(line)
+                    warn(line)
             plan = location.planner.plan(instance, at or datetime.now(UTC))
             for line in plan.warnings:
-                _warn(f"warning: {line}")
+                warn(f"warning: {line}")
             if not as_json:
                 print_decisions(console, plan)
             report = (
                 TickReport.undone(plan)
                 if dry_run
-                else run_tick(location, instance, plan, watch, simulated=at is not None, say=_warn)
+                else run_tick(location, instance, plan, watch, simulated=at is not None, say=warn)
             )
     if as_json:
         click.echo(json.dumps(tick_json(location, report)))
     elif report.run_id:
         print_outcomes(console, report)
     if watch.error is not None:
-        _warn(f"Error: {watch.error}")
+        warn(f"Error: {watch.error}")
     if report.failed:
         sys.exit(EXIT_FAILED)
 
 
 @main.command(epilog=EXIT_CODES)
-@_as_json
-@_settings_options
+@json_option
+@settings_options
 def doctor(settings: AutomationSettings, as_json: bool) -> None:
     """Check that everything is in place, and say what to do where it is not.
 

@@ -30,7 +30,8 @@ from dagster_sqlmesh_automation.config.errors import (
     ProjectNotFound,
     Unavailable,
 )
-from dagster_sqlmesh_automation.config.settings import AutomationSettings, Source
+from dagster_sqlmesh_automation.config.rules import Source
+from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
 NEW = "MODEL (name shop.new, kind VIEW);\nSELECT country_id FROM shop.totals\n"
 

@@ -1,0 +1,83 @@
+"""Errors of a tick or a run at work: something is out of reach, or an execution gave up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .error_roots import ExecutionError, Unavailable
+
+
+class DatabaseLocked(Unavailable):
+    """Another process holds the DuckDB database."""
+
+    def __init__(self, database: str, reason: str) -> None:
+        super().__init__(f"The DuckDB database {database} is in use by another process: {reason}")
+
+
+class DagsterUnavailable(Unavailable):
+    """The storage of the Dagster instance cannot be reached."""
+
+    def __init__(self, home: str, reason: str) -> None:
+        super().__init__(
+            f"The storage of the Dagster instance DAGSTER_HOME={home!r} is out of reach: {reason}"
+        )
+
+
+class LeaseTaken(Unavailable):
+    """Another execution evaluates models that this one needs."""
+
+    def __init__(self, blocked: str, variable: str) -> None:
+        super().__init__(f"Gave up waiting: {blocked}. How long a run waits is set by {variable}.")
+
+
+class LeaseLost(Unavailable):
+    """The session that held the lease has ended."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The connection that held this run's lease was lost, so another run may have begun to "
+            "evaluate the same models: stopped at the next model."
+        )
+
+
+class StateUnavailable(Unavailable):
+    """The state database or the warehouse cannot be reached."""
+
+    def __init__(self, project: Path, reason: str) -> None:
+        super().__init__(
+            f"The state database or the warehouse of {project} is out of reach: {reason}"
+        )
+
+
+class ExecutionAborted(ExecutionError):
+    """The execution stopped before this model had an outcome."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"{model} was not evaluated: the SQLMesh execution stopped. {reason}")
+
+
+class SQLMeshFailed(ExecutionError):
+    """SQLMesh gave up on something that belongs to no model, such as a signal's own error."""
+
+    def __init__(self, project: Path, reason: str) -> None:
+        super().__init__(f"SQLMesh gave up on {project}: {reason}")
+
+
+class LedgerBroken(ExecutionError):
+    """What became of a model could not be written to Dagster's event log."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(
+            f"SQLMesh has dealt with {model}, and Dagster's event log did not take the record of "
+            f"it: {reason}. The execution was stopped; the next tick reports what was evaluated."
+        )
+
+
+class OutcomeMissing(ExecutionError):
+    """The execution ended and the ledger has nothing for this model."""
+
+    def __init__(self, model: str, run_id: str) -> None:
+        super().__init__(
+            f"The SQLMesh execution of run {run_id} ended without an outcome for {model}. "
+            "This is a defect of dagster-sqlmesh-automation: please report it with the run's log."
+        )
