@@ -85,6 +85,7 @@ __all__ = [
     "graph_view",
     "run_assets",
     "sqlite_directories",
+    "upstream_ops",
     "with_metadata",
 ]
 
@@ -136,8 +137,8 @@ INTERNALS = (
         "tests/execution/test_continuation.py",
     ),
     Internal(
-        ("run_assets",),
-        "the subset of the job that a step belongs to",
+        ("run_assets", "upstream_ops"),
+        "the subset of the job that a step belongs to, and the order of its steps",
         "tests/execution/test_mixed_runs.py",
     ),
     Internal(
@@ -192,6 +193,21 @@ def run_assets(context: Any) -> Any:
     ``context.selected_asset_keys`` holds the step's own assets only.
     """
     return context.op_execution_context.job_def.asset_layer
+
+
+def upstream_ops(context: Any) -> dict[str, set[str]]:
+    """The ops that each op of a step's job waits for, by name; for an op of a graph, the graph.
+
+    They are those that make what the op's asset reads, and those of blocking checks of that.
+    """
+    job = context.op_execution_context.job_def
+    structure = job.dependency_structure
+    return {
+        node.name: {
+            output.node_name for output in structure.all_upstream_outputs_from_node(node.name)
+        }
+        for node in job.nodes
+    }
 
 
 def sqlite_directories(base_dir: str) -> tuple[str, str]:

@@ -1,14 +1,13 @@
-"""What a run is to evaluate, and which of it has to wait for assets of other kinds."""
+"""What a run is to evaluate, and which of it has to wait for steps of other kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import Any
 
-import dagster as dg
-
-from ..dagster_internals import run_assets
+from ..dagster_internals import run_assets, upstream_ops
 from ..definitions.specs import AssetIndex
 
 
@@ -18,18 +17,19 @@ class Selection:
 
     Attributes:
         models: ``fqn`` of all models and standalone audits that the run is to evaluate.
-        awaited: What steps that are not SQLMesh's make in the run and a model reads, directly or
-            not, by ``fqn``; left out where there is nothing.
+        awaited: The steps that are not SQLMesh's and that Dagster runs before a model's, directly
+            or not, by ``fqn``; left out where there are none. They make what the model reads, or
+            they are blocking checks of what it reads.
     """
 
     models: Set[str]
-    awaited: Mapping[str, Set[dg.AssetKey]] = field(default_factory=dict)
+    awaited: Mapping[str, Set[str]] = field(default_factory=dict)
 
     def ready(self, model: str) -> frozenset[str]:
         """What can be evaluated once the step of a model begins.
 
-        Dagster begins it when all that it awaits is there, so that whatever awaits no more than
-        this model can be evaluated with it.
+        Dagster begins it when all that it awaits has succeeded, so that whatever awaits no more
+        than this model can be evaluated with it.
         """
         available = self.awaited.get(model, frozenset())
         return frozenset(
@@ -58,39 +58,28 @@ def selection(context: Any, index: AssetIndex) -> Selection:
         if (fqn := index.ops.get(op))
         and (fqn in index.checks or index.keys[fqn] in layer.selected_asset_keys)
     )
-    materialized = {key for key in layer.selected_asset_keys if _op(layer, key) in ops}
-    others = materialized - {index.keys[fqn] for fqn in models if fqn in index.keys}
-    return Selection(models, _awaited(layer.asset_graph, materialized, others, models, index))
-
-
-def _op(layer: Any, key: dg.AssetKey) -> str:
-    """The op that makes an asset; for one of a graph, the graph."""
-    return str(layer.get_op_output_handle(key).node_handle.path[0])
+    return Selection(models, _awaited(upstream_ops(context), ops, models, index))
 
 
 def _awaited(
-    graph: Any,
-    materialized: Set[dg.AssetKey],
-    others: Set[dg.AssetKey],
-    models: Set[str],
-    index: AssetIndex,
-) -> dict[str, Set[dg.AssetKey]]:
-    if not others:
-        return {}
-    awaited_by: dict[dg.AssetKey, Set[dg.AssetKey]] = {}
+    upstream: Mapping[str, Set[str]], ops: Set[str], models: Set[str], index: AssetIndex
+) -> dict[str, Set[str]]:
+    """The steps of other kinds that Dagster runs before the step of each model.
 
-    def through(keys: Set[dg.AssetKey]) -> Set[dg.AssetKey]:
-        return keys & others | {
-            parent_key for key in keys for parent_key in awaited_by.get(key, ())
-        }
-
-    for key in graph.toposorted_asset_keys:
-        if key in materialized:
-            awaited_by[key] = through(graph.get(key).parent_keys)
-    read = {
-        fqn: through({check.asset_key for check in index.checks[fqn]})
-        if fqn in index.checks
-        else awaited_by[index.keys[fqn]]
-        for fqn in models
+    Args:
+        upstream: The ops that each op of the job waits for.
+        ops: The ops that the run executes. Dagster does not order two of them by way of one that
+            it leaves out.
+        models: ``fqn`` of the models and standalone audits of the run.
+        index: The definitions that the run's steps come from.
+    """
+    others = {op for op in ops if index.ops.get(op) not in models}
+    awaited_by: dict[str, Set[str]] = {}
+    for op in TopologicalSorter({op: upstream[op] & ops for op in ops}).static_order():
+        parents = upstream[op] & ops
+        awaited_by[op] = (parents & others).union(*(awaited_by[parent] for parent in parents))
+    return {
+        fqn: steps
+        for op, steps in awaited_by.items()
+        if steps and (fqn := index.ops.get(op)) in models
     }
-    return {fqn: keys for fqn, keys in read.items() if keys}

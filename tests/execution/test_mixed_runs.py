@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,7 +17,7 @@ from support.projects import ROOT
 from support.ticks import Automation, Run
 from support.warehouse import NEXT_DAY, PLANNED_AT, Warehouse, warehouse
 
-from dagster_sqlmesh_automation import AutomationSettings, SqlmeshDue
+from dagster_sqlmesh_automation import AutomationSettings, SqlmeshDue, build_definitions
 from dagster_sqlmesh_automation.assets.ledger.ledger import read_history
 from dagster_sqlmesh_automation.automation.definitions import Location
 
@@ -86,6 +87,63 @@ def test_what_an_asset_fails_to_make_is_not_read(
         "shop.first": "executed",
         "shop.other": "executed",
     }
+
+
+def blocking_check(passed: bool) -> dg.AssetChecksDefinition:
+    """A blocking check of a user's own on ``shop.other``."""
+
+    @dg.asset_check(asset=dg.AssetKey(["shop", "other"]), blocking=True)
+    def accepted() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=passed)
+
+    return accepted
+
+
+def between() -> dg.AssetsDefinition:
+    """A graph of a user's own that reads ``shop.other``, ``shop.last`` reads it, and it fails."""
+
+    @dg.op(ins={"other": dg.In(dg.Nothing)})
+    def refuse() -> int:
+        raise ValueError("refused")
+
+    @dg.graph_asset(key=["ml", "scored"], ins={"other": dg.AssetIn(key=["shop", "other"])})
+    def scored(other: object) -> object:
+        return refuse(other)
+
+    return scored
+
+
+@pytest.mark.parametrize(
+    ("step", "waiting"),
+    [
+        pytest.param(lambda: blocking_check(False), {"shop.last"}, id="a blocking check"),
+        pytest.param(between, {"shop.second", "shop.last"}, id="a graph of ops"),
+        pytest.param(lambda: blocking_check(True), set(), id="a blocking check that passes"),
+    ],
+)
+def test_a_model_waits_for_every_step_that_dagster_orders_before_its_own(
+    shop: Warehouse, instance: dg.DagsterInstance, step: Any, waiting: set[str]
+) -> None:
+    """Dagster stops the steps below one that fails, so SQLMesh has not evaluated their models."""
+    settings = AutomationSettings(project=shop.project, external_asset_key="{schema}/{name}")
+    user_step = step()
+    user_definitions = (
+        dg.Definitions(asset_checks=[user_step])
+        if isinstance(user_step, dg.AssetChecksDefinition)
+        else dg.Definitions(assets=[user_step])
+    )
+    merged = dg.Definitions.merge(user_definitions, build_definitions(settings))
+    result = merged.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        tags={"sqlmesh/execution_time": NEXT_DAY.isoformat()},
+    )
+
+    models = {"shop.first", "shop.other", "shop.second", "shop.last"}
+    history = read_history(instance, result.run_id, "sqlmesh_prod")
+    evaluated = {outcome.name for outcome in history.outcomes.values()} & models
+    assert result.success == (not waiting)
+    assert evaluated == models - waiting
 
 
 @pytest.mark.slow
