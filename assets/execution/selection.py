@@ -74,12 +74,14 @@ def _awaited(
         index: The definitions that the run's steps come from.
     """
     others = {op for op in ops if index.ops.get(op) not in models}
-    awaited_by: dict[str, Set[str]] = {}
+    awaited_by: dict[str, frozenset[str]] = {}
     for op in TopologicalSorter({op: upstream[op] & ops for op in ops}).static_order():
         parents = upstream[op] & ops
-        awaited_by[op] = (parents & others).union(*(awaited_by[parent] for parent in parents))
+        awaited_by[op] = frozenset(parents & others).union(
+            *(awaited_by[parent] for parent in parents)
+        )
     return {
         fqn: steps
         for op, steps in awaited_by.items()
-        if steps and (fqn := index.ops.get(op)) in models
+        if steps and (fqn := index.ops.get(op)) is not None and fqn in models
     }
