@@ -18,7 +18,8 @@ from support.projects import ROOT
 from support.schema import invoke
 
 from dagster_sqlmesh_automation import AutomationSettings, SQLMeshAutomationComponent
-from dagster_sqlmesh_automation.config.settings import PREFIX, _variables
+from dagster_sqlmesh_automation.config.settings import PREFIX
+from dagster_sqlmesh_automation.config.variables import variables
 
 NOT_RUN = {
     "crontab": "edits this machine's crons",
@@ -45,7 +46,7 @@ PLACES = ("/srv/analytics", "/srv/finance", "/srv/marketing")
 HOME = "/srv/dagster"
 """Where the pages' Dagster instance is."""
 
-SETTINGS = {name.removeprefix(PREFIX) for name in _variables(AutomationSettings, PREFIX)}
+SETTINGS = {name.removeprefix(PREFIX) for name in variables(AutomationSettings, PREFIX)}
 CONSOLE = ("console", "sh")
 RUN = {*CONSOLE, "python", "yaml"}
 
