@@ -17,6 +17,7 @@ from ..assets.execution.plans import (
     spoken_ranges,
 )
 from ..assets.lease.waiting import Wait
+from ..config.commands import sqlmesh_command
 from ..config.settings import AutomationSettings
 
 
@@ -102,7 +103,10 @@ def plan_preview_job(settings: AutomationSettings) -> dg.JobDefinition:
             context.log.info("The environment has what the project's files say: nothing to plan")
         else:
             context.log.info(
-                f"To apply it: sqlmesh -p {settings.project} plan {settings.environment}"
+                "To apply it: "
+                + sqlmesh_command(
+                    f"plan {settings.environment}", settings.project, settings.gateway
+                )
             )
 
     @dg.job(

@@ -11,6 +11,7 @@
     │   ├── ManifestFileTaken
     │   ├── CacheNotWritable
     │   ├── EnvironmentNotFound
+    │   ├── DatabaseMissing
     │   ├── ModelUnknown
     │   ├── ModelNotEvaluated
     │   ├── DuplicateAssetKey
@@ -47,73 +48,34 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .commands import sqlmesh_command
 from .error_roots import (
     AutomationError as AutomationError,
-)
-from .error_roots import (
     ConfigurationError as ConfigurationError,
-)
-from .error_roots import (
     ExecutionError as ExecutionError,
-)
-from .error_roots import (
     Unavailable as Unavailable,
 )
 from .setup_errors import (
     AheadOfClock as AheadOfClock,
-)
-from .setup_errors import (
     CacheNotWritable as CacheNotWritable,
-)
-from .setup_errors import (
     DagsterHomeInvalid as DagsterHomeInvalid,
-)
-from .setup_errors import (
     IncompatiblePackages as IncompatiblePackages,
-)
-from .setup_errors import (
     ManifestFileTaken as ManifestFileTaken,
-)
-from .setup_errors import (
     ManifestNotKept as ManifestNotKept,
-)
-from .setup_errors import (
     RunTagInvalid as RunTagInvalid,
-)
-from .setup_errors import (
     ScaffoldingRefused as ScaffoldingRefused,
-)
-from .setup_errors import (
     SettingsError as SettingsError,
-)
-from .setup_errors import (
     StorageLacking as StorageLacking,
 )
 from .work_errors import (
     DagsterUnavailable as DagsterUnavailable,
-)
-from .work_errors import (
     DatabaseLocked as DatabaseLocked,
-)
-from .work_errors import (
     ExecutionAborted as ExecutionAborted,
-)
-from .work_errors import (
     LeaseLost as LeaseLost,
-)
-from .work_errors import (
     LeaseTaken as LeaseTaken,
-)
-from .work_errors import (
     LedgerBroken as LedgerBroken,
-)
-from .work_errors import (
     OutcomeMissing as OutcomeMissing,
-)
-from .work_errors import (
     SQLMeshFailed as SQLMeshFailed,
-)
-from .work_errors import (
     StateUnavailable as StateUnavailable,
 )
 
@@ -181,12 +143,34 @@ class GatewayUnknown(ConfigurationError):
 
 
 class EnvironmentNotFound(ConfigurationError):
-    """The SQLMesh environment has never been planned."""
+    """The SQLMesh environment has never been planned, or this is not the state that has it.
 
-    def __init__(self, environment: str, project: Path) -> None:
+    Args:
+        environment: The environment.
+        project: The project's folder.
+        gateway: The gateway, if one is set.
+        place: Where its state was looked for.
+        relative: Which relative path may have led to another place, and what to do about it.
+    """
+
+    def __init__(
+        self, environment: str, project: Path, gateway: str | None, place: str, relative: str
+    ) -> None:
+        create = "If nobody has planned it yet, create" if relative else "Create"
         super().__init__(
-            f"SQLMesh environment {environment!r} does not exist in the state of {project}. "
-            f"Create it with: sqlmesh -p {project} plan {environment}"
+            f"SQLMesh environment {environment!r} does not exist in the state of {project}{place}. "
+            f"{relative and f'{relative}. '}{create} it with: "
+            f"{sqlmesh_command(f'plan {environment}', project, gateway)}"
+        )
+
+
+class DatabaseMissing(ConfigurationError):
+    """The DuckDB file with the tables of an environment is not there, so SQLMesh would make one."""
+
+    def __init__(self, file: Path, environment: str, relative: str) -> None:
+        super().__init__(
+            f"There is no file {file}, the DuckDB database with the tables of SQLMesh environment "
+            f"{environment!r}. {relative or 'Bring it back, or plan the environment anew'}."
         )
 
 

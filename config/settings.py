@@ -14,8 +14,8 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError as SourceError,
 )
-from pydantic_settings import SettingsError as SourceError
 
 from .cron import check_zone
 from .errors import SettingsError

@@ -159,18 +159,28 @@ def duckdb_files(context: Context) -> list[DuckDBFile]:
 
 def files_of(connection: ConnectionConfig) -> list[DuckDBFile]:
     """The DuckDB files that a connection opens or attaches."""
+    return [DuckDBFile(Path(path).absolute(), only) for path, only in _paths_of(connection)]
+
+
+def relative_paths(context: Context) -> list[str]:
+    """Returns the paths of DuckDB files that depend on the working directory of each process."""
+    connections = (context.connection_config, state_connection(context))
+    paths = {path for connection in connections for path, _ in _paths_of(connection)}
+    return sorted(path for path in paths if not Path(path).is_absolute())
+
+
+def _paths_of(connection: ConnectionConfig) -> Iterator[tuple[str, bool]]:
+    """Yields the paths of DuckDB files as the configuration has them, and which are read alone."""
     if connection.type_ != "duckdb":
-        return []
+        return
     catalogs = getattr(connection, "catalogs", None) or {}
-    files = []
     for place in (getattr(connection, "database", None), *catalogs.values()):
         # A catalog is a path, or options that name its type: SQLite's and PostgreSQL's lock nobody.
         path = place if isinstance(place, str) else getattr(place, "path", None)
         kind, read_only = getattr(place, "type", "duckdb"), getattr(place, "read_only", False)
         elsewhere = path and path.startswith(("md:", "ducklake:"))
         if path and path != ":memory:" and kind == "duckdb" and not elsewhere:
-            files.append(DuckDBFile(Path(path).absolute(), read_only))
-    return files
+            yield path, read_only
 
 
 def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:

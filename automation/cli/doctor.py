@@ -208,9 +208,21 @@ def mappings(examined: Examined) -> Iterator[Finding]:
 
 def drifted(examined: Examined) -> Iterator[Finding]:
     """Names the models whose definitions are not what the environment holds."""
-    for text in drift(examined.location.manifest, examined.plan.state).values():
+    location = examined.location
+    for text in drift(location.manifest, examined.plan.state, location.settings).values():
         what, _, cure = text.rpartition(": ")
         yield Finding(what, f"{cure[:1].upper()}{cure[1:]}.")
+
+
+def databases(examined: Examined) -> Iterator[Finding]:
+    """Warns of databases whose paths depend on the working directory."""
+    if note := examined.location.planner.relative_note():
+        facts, _, cure = note.partition(". Make it")
+        yield Finding(
+            f"{facts}: another process that works elsewhere looks for another database, and "
+            "sqlmesh plan makes one there",
+            f"Make it{cure}.",
+        )
 
 
 def ahead(examined: Examined) -> Iterator[Finding]:
@@ -259,6 +271,7 @@ CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
     zones,
     mappings,
     drifted,
+    databases,
     ahead,
     deployment,
 )

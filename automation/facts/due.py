@@ -25,7 +25,7 @@ from ...assets.execution.console import SignalConsole, unready_reasons
 from ...assets.intervals import Interval, moment
 from ...assets.lease.waiting import Wait, database_lease
 from ...assets.project.ahead import recorded_ahead
-from ...assets.project.environment import read_environment
+from ...assets.project.environment import read_environment, relative_note
 from ...assets.project.failures import naming_failures
 from ...assets.project.opening import SQLMESH_LOCK, duckdb_files, open_context
 from ...config.settings import AutomationSettings
@@ -162,6 +162,11 @@ class DueReader:
             if name in models and version == versions[name] and altered > models[name]:
                 intervals.setdefault(name, []).append((moment(start), moment(end)))
         return intervals
+
+    def relative_note(self) -> str:
+        """Returns which databases depend on the working directory; empty if none do."""
+        with self._lock, self._opened() as context, SQLMESH_LOCK:
+            return relative_note(context, self._settings)
 
     def recorded_ahead(self) -> dict[str, tuple[Interval, ...]]:
         """Returns what was recorded before it had ended, as :func:`.recorded_ahead`, by ``fqn``.

@@ -60,7 +60,7 @@ class Planner:
         self._settings = settings
         self._runs = RunReader(index)
         self._recovery = Recovery(index)
-        self._drift = DriftReport(manifest, index)
+        self._drift = DriftReport(manifest, index, settings)
         self._nodes = _nodes(manifest, policies)
         keys = index.keys
         self._by_key = {keys[node.fqn]: node for node in self._nodes if node.fqn in keys}
@@ -155,6 +155,10 @@ class Planner:
     def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
         """Returns a model's SQLMesh snapshot and its intervals, as of the last :meth:`plan`."""
         return self._due_reader().recorded(model)
+
+    def relative_note(self) -> str:
+        """Returns which databases depend on the working directory; empty if none do."""
+        return self._due_reader().relative_note()
 
     def recorded_ahead(self) -> dict[str, tuple[Interval, ...]]:
         """Returns what was recorded before it had ended, by ``fqn``, after a :meth:`plan`."""

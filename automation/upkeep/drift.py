@@ -19,6 +19,7 @@ from ...assets.project.manifest import Manifest
 from ...assets.project.opening import import_sqlmesh
 from ...config.settings import AutomationSettings
 from ..facts.facts import DueState
+from .cures import cures
 
 CHECK = "sqlmesh_environment"
 """Names the check of every model that SQLMesh evaluates."""
@@ -27,20 +28,21 @@ _MOST_LINES = 20
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
-def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
+def drift(manifest: Manifest, state: DueState, settings: AutomationSettings) -> Mapping[str, str]:
     """Returns where definitions and environment differ: a sentence for each model, by ``fqn``.
 
     External tables do not count, because SQLMesh never evaluates them. Of standalone audits it
     only counts whether they are there.
     """
-    plan = "plan it, or " if manifest.plan_id is None else ""
-    cure = f"{plan}reload the code location"
+    cure = cures(manifest, settings, state.plan_id)
     differences = {}
     models = [model for model in manifest.models if not model.is_external]
     for model in models:
         held = state.hashes.get(model.fqn)
         if held is None:
-            differences[model.fqn] = f"{model.name} is not in the SQLMesh environment: {cure}"
+            differences[model.fqn] = (
+                f"{model.name} is not in the SQLMesh environment: {cure.missing}"
+            )
             continue
         # The hash of a SQL model's metadata contains its query, too.
         changed = ""
@@ -50,21 +52,24 @@ def drift(manifest: Manifest, state: DueState) -> Mapping[str, str]:
             changed = "its metadata"
         if changed:
             differences[model.fqn] = (
-                f"{model.name} differs from what the SQLMesh environment holds in {changed}: {cure}"
+                f"{model.name} differs from what the SQLMesh environment holds in {changed}: "
+                f"{cure.differs}"
             )
     audits = {audit.fqn: audit.name for audit in manifest.standalone_audits}
     for fqn in audits.keys() - state.hashes.keys():
-        differences[fqn] = f"{audits[fqn]} is not in the SQLMesh environment: {cure}"
+        differences[fqn] = f"{audits[fqn]} is not in the SQLMesh environment: {cure.missing}"
     # A model that is gone from the project and still read looks like an external table there.
     for fqn in sorted(state.hashes.keys() - {model.fqn for model in models} - audits.keys()):
         name = fqn.replace('"', "")
-        differences[fqn] = f"{name} is in the SQLMesh environment and has no asset: {cure}"
+        differences[fqn] = f"{name} is in the SQLMesh environment and has no asset: {cure.no_asset}"
     return differences
 
 
-def differing(manifest: Manifest, state: DueState) -> Mapping[str, str]:
+def differing(
+    manifest: Manifest, state: DueState, settings: AutomationSettings
+) -> Mapping[str, str]:
     """Returns what the checks tell: the drift, and of all other models if they are outdated."""
-    differences = drift(manifest, state)
+    differences = drift(manifest, state, settings)
     if manifest.outdated is None:
         return differences
     outdated = {model.fqn: manifest.outdated for model in manifest.executed}
@@ -77,10 +82,11 @@ class DriftReport:
     Args:
         manifest: What the definitions were made from.
         index: Tells which asset stands for which model.
+        settings: The SQLMesh environment.
     """
 
-    def __init__(self, manifest: Manifest, index: AssetIndex) -> None:
-        self._manifest, self._index = manifest, index
+    def __init__(self, manifest: Manifest, index: AssetIndex, settings: AutomationSettings) -> None:
+        self._manifest, self._index, self._settings = manifest, index, settings
         self._reported: str | None = None
 
     def report(self, instance: dg.DagsterInstance, state: DueState) -> Iterator[str]:
@@ -98,8 +104,8 @@ class DriftReport:
         """
         if state.planned_at is None or state.plan_id == self._reported:
             return
-        differences = drift(self._manifest, state)
-        self._evaluate(instance, differing(self._manifest, state))
+        differences = drift(self._manifest, state, self._settings)
+        self._evaluate(instance, differing(self._manifest, state, self._settings))
         self._reported = state.plan_id
         lines = list(differences.values())
         yield from lines[:_MOST_LINES]
@@ -174,7 +180,8 @@ def _drift_now(
 
     # In a run that evaluates models as well, the execution may not have ended yet.
     wait = Wait(settings.lease_timeout_seconds, say, prefix=settings.variable(""))
-    return differing(manifest, DueReader(settings, wait).read(datetime.now(UTC)))
+    state = DueReader(settings, wait).read(datetime.now(UTC))
+    return differing(manifest, state, settings)
 
 
 def _verdict(key: dg.AssetCheckKey, differs: str | None) -> dict[str, Any]:

@@ -188,7 +188,8 @@ def test_an_environment_that_was_never_planned_is_named_with_the_plan_that_makes
     with pytest.raises(EnvironmentNotFound) as caught:
         plan(AutomationSettings(project=example, environment="dev"), instance)
     assert str(caught.value) == (
-        f"SQLMesh environment 'dev' does not exist in the state of {example}. "
+        f"SQLMesh environment 'dev' does not exist in the state of {example}, which is "
+        f"{example / DATABASE}. "
         f"Create it with: sqlmesh -p {example} plan dev"
     )
     assert (example / DATABASE).read_bytes() == before

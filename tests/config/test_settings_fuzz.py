@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from dagster_sqlmesh_automation.config.errors import SettingsError
 from dagster_sqlmesh_automation.config.settings import PREFIX, AutomationSettings

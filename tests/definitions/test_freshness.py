@@ -14,8 +14,7 @@ from dagster._core.definitions.freshness import CronFreshnessPolicy, FreshnessSt
 from dagster._core.definitions.freshness_evaluator import CronFreshnessPolicyEvaluator
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.test_utils import freeze_time
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.warehouse import MODELS, warehouse
 
 from dagster_sqlmesh_automation import AutomationSettings, build_definitions

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from dagster_sqlmesh_automation.assets.naming import (
     check_name,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from support.decisions import AT, DUE, Row, check, due, failed, moment
 
 from dagster_sqlmesh_automation.assets.definitions.policy import Policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,17 @@ from support.warehouse import NEXT_DAY, PLANNED_AT, Warehouse, warehouse
 from dagster_sqlmesh_automation.automation.facts.facts import Hashes
 from dagster_sqlmesh_automation.automation.upkeep.drift import CHECK, DriftReport, drift
 
-PROJECT_CURE = "plan it, or reload the code location"
+BRING = "bring those here, prepare and reload the code location"
+TAKEN_OUT = f"plan it (sqlmesh plan prod), or, if a plan of newer files took it out, {BRING}"
+NEWER = f"plan it (sqlmesh plan prod), or, if it was planned from newer files, {BRING}"
+ADDED = (
+    f"take it out by a plan (sqlmesh plan prod), or, if a plan of newer files added it, {BRING}; "
+    "if it is another project's, set SQLMESH_AUTOMATION_SOURCE=environment"
+)
+FILES_CHANGED = "reload the code location, as the project's files have changed since it was loaded"
+NEW = "MODEL (name shop.new, kind VIEW); SELECT 1 AS x"
 HOLDS = "differs from what the SQLMesh environment holds in"
-LOGIC = f"shop.totals {HOLDS} its logic: {PROJECT_CURE}"
+LOGIC = f"shop.totals {HOLDS} its logic: {NEWER}"
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +80,9 @@ def test_every_kind_of_drift_is_a_sentence(shop: Warehouse, instance: dg.Dagster
     automation = Automation.of(shop.project, instance)
     assert set(lines(automation)) == {
         LOGIC,
-        f"shop.customers {HOLDS} its metadata: {PROJECT_CURE}",
-        f"shop.new is not in the SQLMesh environment: {PROJECT_CURE}",
-        f"alone is not in the SQLMesh environment: {PROJECT_CURE}",
+        f"shop.customers {HOLDS} its metadata: {NEWER}",
+        f"shop.new is not in the SQLMesh environment: {TAKEN_OUT}",
+        f"alone is not in the SQLMesh environment: {TAKEN_OUT}",
     }
     (shown,) = evaluations(instance, "totals")
     assert (shown.passed, shown.severity, shown.description) == (
@@ -92,7 +101,7 @@ def test_a_removed_model_is_drift_also_where_another_one_still_reads_it(
     (shop.project / "models" / "best.sql").unlink()
     sentences = lines(Automation.of(shop.project, instance))
     for name in ("warehouse.shop.events", "warehouse.shop.best"):
-        assert f"{name} is in the SQLMesh environment and has no asset: {PROJECT_CURE}" in sentences
+        assert f"{name} is in the SQLMesh environment and has no asset: {ADDED}" in sentences
 
 
 def test_it_is_said_once_also_after_a_restart_and_taken_back(
@@ -121,7 +130,7 @@ def test_a_new_plan_is_noticed_while_the_process_lives(
     assert lines(automation) == []
     change_logic(shop)
     projects.plan(shop.project, PLANNED_AT)
-    assert lines(automation) == [LOGIC]
+    assert lines(automation) == [f"shop.totals {HOLDS} its logic: {FILES_CHANGED}"]
     assert [each.passed for each in evaluations(instance, "totals")] == [False]
 
 
@@ -130,7 +139,7 @@ def test_nothing_is_said_while_a_plan_is_being_applied(
 ) -> None:
     location = Automation.of(planned.project, instance).location
     state = location.planner.plan(instance, PLANNED_AT).state
-    report = DriftReport(location.manifest, location.index)
+    report = DriftReport(location.manifest, location.index, location.settings)
     assert not list(report.report(instance, replace(state, hashes={}, planned_at=None)))
     assert len(list(report.report(instance, replace(state, hashes={})))) == 4
 
@@ -140,7 +149,9 @@ def test_many_are_counted(planned: Warehouse, instance: dg.DagsterInstance) -> N
     state = location.planner.plan(instance, PLANNED_AT).state
     more = {f'"w"."s"."m{n}"': Hashes("1", "2") for n in range(30)}
     state = replace(state, hashes={**state.hashes, **more})
-    sentences = list(DriftReport(location.manifest, location.index).report(instance, state))
+    sentences = list(
+        DriftReport(location.manifest, location.index, location.settings).report(instance, state)
+    )
     assert len(sentences) == 21
     assert sentences[-1] == "10 more differ from the SQLMesh environment"
 
@@ -151,10 +162,62 @@ def test_definitions_from_the_environment_are_cured_by_a_reload(
     location = Automation.of(planned.project, instance).location
     state = location.planner.plan(instance, PLANNED_AT).state
     manifest = replace(location.manifest, plan_id="an earlier one")
-    (sentence,) = set(drift(manifest, replace(state, hashes={})).values()) & {
-        "shop.best is not in the SQLMesh environment: reload the code location"
-    }
-    assert sentence
+    sentences = drift(manifest, replace(state, hashes={}), location.settings).values()
+    assert "shop.best is not in the SQLMesh environment: reload the code location" in sentences
+
+
+# Each cure, taken
+
+
+def test_a_reload_cures_files_that_have_changed_and_were_planned(
+    shop: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    automation = Automation.of(shop.project, instance)
+    (shop.project / "models" / "new.sql").write_text(NEW)
+    projects.plan(shop.project, PLANNED_AT)
+    assert lines(automation) == [
+        f"warehouse.shop.new is in the SQLMesh environment and has no asset: {FILES_CHANGED}"
+    ]
+    assert lines(Automation.of(shop.project, instance)) == []
+
+
+def test_a_plan_cures_files_that_were_not_planned_without_a_reload(
+    shop: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    (shop.project / "models" / "new.sql").write_text(NEW)
+    (shop.project / "models" / "best.sql").unlink()
+    automation = Automation.of(shop.project, instance)
+    assert lines(automation) == [
+        f"shop.new is not in the SQLMesh environment: {TAKEN_OUT}",
+        f"warehouse.shop.best is in the SQLMesh environment and has no asset: {ADDED}",
+    ]
+    projects.plan(shop.project, PLANNED_AT)
+    assert lines(automation) == []
+
+
+def test_the_files_that_were_planned_or_source_cure_a_plan_of_newer_ones(
+    shop: Warehouse, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    newer = Path(shutil.copytree(shop.project, tmp_path / "newer"))
+    (newer / "models" / "new.sql").write_text(NEW)
+    projects.plan(newer, PLANNED_AT)
+    # A reload alone changes nothing.
+    for _ in range(2):
+        assert lines(Automation.of(shop.project, instance)) == [
+            f"warehouse.shop.new is in the SQLMesh environment and has no asset: {ADDED}"
+        ]
+    assert lines(Automation.of(shop.project, instance, source="environment")) == []
+    assert lines(Automation.of(newer, instance)) == []
+
+
+def test_files_that_do_not_load_are_to_be_mended(
+    shop: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    location = Automation.of(shop.project, instance).location
+    state = location.planner.plan(instance, PLANNED_AT).state
+    manifest = replace(location.manifest, outdated="a.sql does not load")
+    sentences = drift(manifest, replace(state, hashes={}), location.settings).values()
+    assert all("mend the project's files, which do not load, and reload" in s for s in sentences)
 
 
 def test_a_persons_check_tells_what_a_tick_would(
