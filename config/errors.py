@@ -33,6 +33,7 @@
     │   └── StateUnavailable
     └── ExecutionError                a run could not do its work; the step fails with it
         ├── ExecutionAborted
+        ├── ExecutionStopped
         ├── SQLMeshFailed
         ├── LedgerBroken
         └── OutcomeMissing
@@ -71,6 +72,7 @@ from .work_errors import (
     DagsterUnavailable as DagsterUnavailable,
     DatabaseLocked as DatabaseLocked,
     ExecutionAborted as ExecutionAborted,
+    ExecutionStopped as ExecutionStopped,
     LeaseLost as LeaseLost,
     LeaseTaken as LeaseTaken,
     LedgerBroken as LedgerBroken,

@@ -56,6 +56,16 @@ class ExecutionAborted(ExecutionError):
         super().__init__(f"{model} was not evaluated: the SQLMesh execution stopped. {reason}")
 
 
+class ExecutionStopped(ExecutionError):
+    """The execution was stopped before its end, and not because a person terminated the run."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"It was stopped before its end, although nobody has terminated run {run_id}: its "
+            "process was told to end, or the run had ended. The next tick requests what is left."
+        )
+
+
 class SQLMeshFailed(ExecutionError):
     """SQLMesh gave up on something that belongs to no model, such as a signal's own error."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
 
-from ...config.errors import DatabaseLocked
+from ...config.errors import DatabaseLocked, ExecutionStopped
 from ...config.settings import AutomationSettings
 from ..lease.server import ModelLease, model_lease
 from ..lease.waiting import Wait, database_lease
@@ -49,6 +49,8 @@ class ExecutionRequest:
         cancelled: Called before every batch. Returns true to stop the execution there.
         handed_over: Called after the execution stopped. Returns true if another process does the
             rest.
+        terminated: Called after the execution was stopped. Returns whether a person has
+            terminated the run.
         given_up: Called while the execution waits for the lease. Returns true to end the wait.
         say: Writes a line to the run's log.
     """
@@ -60,6 +62,7 @@ class ExecutionRequest:
     admit: Callable[[], Legacy | None]
     cancelled: Callable[[], bool]
     handed_over: Callable[[], bool]
+    terminated: Callable[[], bool]
     given_up: Callable[[], bool]
     say: Callable[[str], None]
 
@@ -160,7 +163,12 @@ def _run(
         recorder.close_failures()
         return False
     if not (interrupted and request.handed_over()):
-        recorder.ended(console.skipped, scheduler.ancestors, cancelled=interrupted)
+        terminated = interrupted and request.terminated()
+        recorder.ended(
+            console.skipped, scheduler.ancestors, stopped=interrupted, terminated=terminated
+        )
+        if interrupted and not terminated:
+            raise ExecutionStopped(request.run_id)
     return True
 
 

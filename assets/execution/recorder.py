@@ -206,14 +206,21 @@ class Recorder:
                     self._finish_failed(model)
 
     def ended(
-        self, skipped: Collection[str], upstream: Callable[[str], Collection[str]], cancelled: bool
+        self,
+        skipped: Collection[str],
+        upstream: Callable[[str], Collection[str]],
+        *,
+        stopped: bool,
+        terminated: bool,
     ) -> None:
         """Takes the end of the execution: nothing follows.
 
         Args:
             skipped: Models that SQLMesh passed over because of a failure upstream.
             upstream: All ancestors of a model.
-            cancelled: Whether the execution was stopped before its end.
+            stopped: Whether the execution was stopped before its end.
+            terminated: Whether that is because a person has terminated the run. What is left is
+                cancelled then; else it has no outcome, as what was never tried.
         """
         with self._lock:
             self.close_failures()
@@ -226,10 +233,10 @@ class Recorder:
                     if name in self._progress and self._progress[name].failed
                 )
                 # What reads a model that was not started is skipped as well, by SQLMesh's word.
-                if model in skipped and (failed or not cancelled):
+                if model in skipped and (failed or not stopped):
                     entry.reason = f"upstream {', '.join(failed)} failed"
                     self._finish(model, OutcomeStatus.SKIPPED)
-                elif cancelled:
+                elif terminated:
                     self._finish(model, OutcomeStatus.CANCELLED)
 
     def _finish_failed(self, model: str) -> None:

@@ -148,6 +148,7 @@ class RoundThread:
                 admit=self._admit,
                 cancelled=self._is_cancelled,
                 handed_over=self._handed_over,
+                terminated=self._terminated,
                 given_up=self._given_up,
                 say=lambda message: self._ledger.say(message, self.number),
             )
@@ -210,6 +211,12 @@ class RoundThread:
         run = self._instance.get_run_by_id(self._run.run_id)
         goes_on = run is not None and run.status is dg.DagsterRunStatus.STARTED
         return goes_on and has_step_workers(self._instance, self._run.run_id)
+
+    def _terminated(self) -> bool:
+        """Whether a person has terminated the run, by the mark that Dagster makes of it."""
+        run = self._instance.get_run_by_id(self._run.run_id)
+        marks = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
+        return run is not None and run.status in marks
 
     def _plan(self, batches: Mapping[str, Sequence[Interval]]) -> None:
         if batches:
