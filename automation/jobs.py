@@ -28,7 +28,7 @@ class RestateConfig(dg.Config):
         min_length=1,
         description=(
             "Models, as `sqlmesh plan --restate-model` takes them: names, patterns such as "
-            "`sales.*`, or `tag:finance`. What reads them is restated too."
+            "`sales.*`, or `tag:finance`; not `git:`. What reads them is restated too."
         ),
     )
     start: str = Field(

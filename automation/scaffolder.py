@@ -12,7 +12,10 @@ import dagster as dg
 from pydantic import BaseModel, Field
 
 from ..assets.project.fingerprint import is_project
+from ..config.commands import sqlmesh_command
 from ..config.errors import ProjectNotFound, ScaffoldingRefused
+
+_FIRST_PLAN = "plan --skip-backfill --auto-apply --no-prompts"
 
 _NEW: Mapping[str, str] = {
     "config.py": """\
@@ -121,7 +124,7 @@ class SQLMeshAutomationScaffolder(dg.Scaffolder[ScaffoldParams]):
             attributes["enabled"] = True
             click.echo(
                 f"Made a SQLMesh project at {project}. Plan it, and leave its first evaluation to "
-                f"Dagster: sqlmesh -p {project} plan --skip-backfill --auto-apply --no-prompts"
+                f"Dagster: {sqlmesh_command(_FIRST_PLAN, project)}"
             )
         elif not is_project(project):
             raise ProjectNotFound(project, "--project-path")

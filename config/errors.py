@@ -17,6 +17,7 @@
     │   ├── DuplicateAssetKey
     │   ├── NotASQLMeshAsset
     │   ├── NothingRestated
+    │   ├── SelectionRefused
     │   ├── ScaffoldingRefused
     │   ├── AheadOfClock
     │   ├── ManifestNotKept
@@ -110,7 +111,7 @@ class ProjectInvalid(ConfigurationError):
         self.reason = reason
         super().__init__(
             f"SQLMesh cannot load the project at {project}: {reason}\n"
-            f"See it with SQLMesh itself: sqlmesh -p {project} info"
+            f"See it with SQLMesh itself: {sqlmesh_command('info', project)}"
             f"{self._go_on.format(source=source)}"
         )
 
@@ -228,6 +229,17 @@ class NothingRestated(ConfigurationError):
             f"Nothing to restate: {', '.join(models)} from {start} to {end or 'now'} selects no "
             "interval that the environment has. Give models that are deployed, by name, pattern or "
             "tag:…, whose data begin before the end."
+        )
+
+
+class SelectionRefused(ConfigurationError):
+    """A selection of models holds more than names, patterns and tags."""
+
+    def __init__(self, selection: str, reason: str) -> None:
+        shown = selection if len(selection) <= 80 else f"{selection[:80]}…"
+        super().__init__(
+            f"The selection {shown!r} {reason}. Accepted: names, patterns such as sales.*, "
+            "tag:finance; + in front or behind for what they read or what reads them; &, | and ^."
         )
 
 

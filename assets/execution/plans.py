@@ -18,6 +18,7 @@ from ..intervals import Interval, moment
 from ..lease.waiting import Wait, database_lease
 from ..project.failures import naming_failures
 from ..project.opening import duckdb_files, load_project, open_context
+from .selections import check_selections
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -113,7 +114,8 @@ class Restatement:
     """What is to be evaluated again.
 
     Attributes:
-        models: Names, patterns, or ``tag:…``, as SQLMesh's ``--restate-model`` takes them.
+        models: Names, patterns, or ``tag:…``, as SQLMesh's ``--restate-model`` takes them; what
+            :func:`check_selections` refuses is not.
         start: Start of the data to evaluate again, as SQLMesh takes it: a date or ``3 days ago``.
         end: End of the data; ``None`` for now.
         dry_run: Whether nothing is evaluated and only the plan is returned.
@@ -143,11 +145,13 @@ def restate(
         What is evaluated of each model, in the order of their dependencies.
 
     Raises:
+        SelectionRefused: The models are given by more than names, patterns and tags.
         NothingRestated: No model of the environment is selected.
         ConfigurationError: The project cannot be loaded.
         SQLMeshFailed: SQLMesh refuses the plan, or a model or an audit fails.
         Unavailable: A database or a lease stays taken, or is out of reach.
     """
+    check_selections(restatement.models)
     with _opened(settings, wait, f"run {run_id}") as context:
         plan = context.plan_builder(
             settings.environment,

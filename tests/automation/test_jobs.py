@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,26 @@ def test_what_cannot_be_restated_is_an_error(
     (failure,) = (event for event in result.all_events if event.is_step_failure)
     text = str(failure.step_failure_data.error)
     assert said in text
+
+
+@pytest.mark.parametrize(
+    "selection",
+    ["git:--output={file}", "+GIT : --output={file}", "shop.best) | (git:--output={file}"],
+)
+def test_nothing_that_is_written_reaches_a_command(
+    shop: Warehouse, instance: dg.DagsterInstance, tmp_path: Path, selection: str
+) -> None:
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for words in (["init", "-q"], ["add", "models"], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *words], cwd=shop.project, check=True)
+    file = tmp_path / "overwritten"
+    models = [selection.format(file=file), "shop.events"]
+    result, _ = execute(shop, instance, RESTATE, {"models": models, "start": "3 days ago"})
+    # Git adds three dots to what it takes for a branch.
+    assert not Path(f"{file}...").exists()
+    assert not result.success
+    (failure,) = (event for event in result.all_events if event.is_step_failure)
+    assert "SelectionRefused" in str(failure.step_failure_data.error)
 
 
 def test_it_waits_for_whoever_evaluates_and_names_it(
