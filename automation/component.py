@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, PrivateAttr, create_model
 from pydantic.fields import FieldInfo
 
 from ..assets.definitions.translator import SQLMeshTranslator
 from ..assets.project.manifest import ManifestModel
 from ..config.errors import SettingsError
+from ..config.references import Reference
 from ..config.settings import AutomationSettings
 from .definitions import build_definitions
 from .scaffolder import SQLMeshAutomationScaffolder
+from .templates import TemplateVariables
 from .tick.conditions import SqlmeshDue
 
 
@@ -31,14 +33,18 @@ def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
         return [_rendered(context.at_path(place), item) for place, item in enumerate(value)]
     if not isinstance(value, str) or not ("{{" in value or "{%" in value):
         return value
-    filled = context.resolve_value(value)
-    return filled if filled is None or isinstance(filled, dict | list) else str(filled)
+    scope = TemplateVariables(context.path, value)
+    filled = context.with_scope(env=scope).resolve_value(value)
+    is_text = not (filled is None or isinstance(filled, dict | list) or Reference.of(filled))
+    return str(filled) if is_text else filled
 
 
-def _path(context: dg.ResolutionContext, value: Any) -> Path | None:
+def _path(context: dg.ResolutionContext, value: Any) -> Any:
     """Returns a path, taken from the folder of ``defs.yaml``."""
     path = _rendered(context, value)
-    return None if path is None else context.resolve_source_relative_path(str(path))
+    if path is None or Reference.of(path):
+        return path
+    return context.resolve_source_relative_path(str(path))
 
 
 def _attribute(field: FieldInfo) -> tuple[Any, Any]:
@@ -76,9 +82,10 @@ class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # t
           translation:
             group_name: "{{ model.schema }}"
 
-    A setting that is no attribute comes from ``SQLMESH_AUTOMATION_…`` environment variables, then
-    from the YAML file that ``config`` names; attributes win. Paths are relative to the folder of
-    ``defs.yaml``.
+    A template is refused if it uses an environment variable that is not set;
+    ``env('NAME', 'default')`` gives a default. A setting that is no attribute comes from
+    ``SQLMESH_AUTOMATION_…`` environment variables, then from the YAML file that ``config`` names;
+    attributes win. Paths are relative to the folder of ``defs.yaml``.
 
     It is not state-backed: the manifest below the project's ``.cache`` folder is the state, and
     renews itself when the project changes.
@@ -91,14 +98,29 @@ class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # t
 
     translation: Annotated[
         TranslationFn[ManifestModel] | None,
-        TranslationFnResolver[ManifestModel](lambda model: {"model": model}),
+        TranslationFnResolver[ManifestModel](
+            lambda model: {"model": model, "env": TemplateVariables(["translation"])}
+        ),
     ] = None
     executor: Annotated[
         Literal["in_process"] | None,
-        dg.Resolver.default(
-            description="What runs the steps; null where the code location has its own executor."
+        dg.Resolver(
+            _rendered,
+            model_field_type=Literal["in_process"] | str | None,
+            description="What runs the steps; null where the code location has its own executor.",
+            inject_before_resolve=False,
         ),
     ] = "in_process"
+
+    _written_in: str | None = PrivateAttr(default=None)
+
+    @classmethod
+    def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Self:
+        """Returns the component that a ``defs.yaml`` describes."""
+        component: Self = super().resolve_from_model(context, model)
+        if context.source_position_tree is not None:
+            component._written_in = context.source_position_tree.position.filename
+        return component
 
     @cached_property
     def settings(self) -> AutomationSettings:
@@ -108,7 +130,8 @@ class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # t
             SettingsError: A value cannot be used.
         """
         names = self.model_fields_set & AutomationSettings.model_fields.keys()
-        return AutomationSettings(**{name: getattr(self, name) for name in names})
+        values = {name: getattr(self, name) for name in names}
+        return AutomationSettings(self._written_in, **values)
 
     def get_translator(self) -> SQLMeshTranslator:
         """Returns the translator, which says how models look as assets.

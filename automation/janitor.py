@@ -55,7 +55,7 @@ def janitor(
 def _clean_up(settings: AutomationSettings, context: Any) -> None:
     from ..assets.project.environment import read_environment
 
-    wait = Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
+    wait = Wait(settings.lease_timeout_seconds, context.log.info, place=settings.place)
     with (
         open_context(settings, load=False) as sqlmesh,
         database_lease(duckdb_files(sqlmesh), wait, f"the janitor in run {context.run_id}"),

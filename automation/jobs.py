@@ -122,7 +122,7 @@ def plan_preview_job(settings: AutomationSettings) -> dg.JobDefinition:
 
 
 def _wait(settings: AutomationSettings, context: Any) -> Wait:
-    return Wait(settings.lease_timeout_seconds, context.log.info, prefix=settings.variable(""))
+    return Wait(settings.lease_timeout_seconds, context.log.info, place=settings.place)
 
 
 def _report(context: Any, models: list[PlannedModel]) -> None:

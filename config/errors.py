@@ -86,13 +86,13 @@ from .work_errors import (
 class ProjectNotFound(ConfigurationError):
     """There is no SQLMesh project at the path."""
 
-    def __init__(self, project: Path, variable: str) -> None:
+    def __init__(self, project: Path, place: str) -> None:
         what = (
             "holds no config.yaml, config.yml or config.py" if project.is_dir() else "is no folder"
         )
         super().__init__(
             f"No SQLMesh project at {project}: it {what}. "
-            f"Set {variable} to the folder with the SQLMesh configuration."
+            f"Set {place} to the folder with the SQLMesh configuration."
         )
 
 
@@ -102,7 +102,7 @@ class ProjectInvalid(ConfigurationError):
     Args:
         project: The project's folder.
         reason: What SQLMesh says.
-        source: The variable of the setting ``SOURCE``.
+        source: Where the setting ``SOURCE`` stands.
     """
 
     _go_on = ""
@@ -128,19 +128,19 @@ class ProjectFileInvalid(ProjectInvalid):
 class ProjectEmpty(ConfigurationError):
     """The project has a configuration and no models."""
 
-    def __init__(self, project: Path, variable: str) -> None:
+    def __init__(self, project: Path, place: str) -> None:
         super().__init__(
             f"The SQLMesh project at {project} has no models. Add one below {project / 'models'}, "
-            f"or point {variable} at another project."
+            f"or point {place} at another project."
         )
 
 
 class GatewayUnknown(ConfigurationError):
     """The gateway is not in the project's configuration."""
 
-    def __init__(self, gateway: str, names: Iterable[str], project: Path, variable: str) -> None:
+    def __init__(self, gateway: str, names: Iterable[str], project: Path, place: str) -> None:
         super().__init__(
-            f"Gateway {gateway!r} ({variable}) is not configured in {project}. "
+            f"Gateway {gateway!r} ({place}) is not configured in {project}. "
             f"Configured gateways: {', '.join(sorted(names)) or 'none'}"
         )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from .rules import ModelRule, RetryRule
+from .sources import Sources
 
 _MAPPINGS = {
     "cron_map": '{"@daily": "0 6 * * 1-5 Europe/Berlin", "@weekly": "off"}',
@@ -31,38 +31,18 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 
-def holds(values: Any, path: Sequence[str | int]) -> bool:
-    """Returns whether values, nested as settings are, have something at a path."""
-    for part in path:
-        if not isinstance(values, dict) or part == "[key]":
-            return True
-        if part not in values:
-            return False
-        values = values[part]
-    return True
-
-
-def explain(
-    problem: Any, prefix: str, file: str | Path | None, settings: Iterable[str] = ()
-) -> str:
+def explain(problem: Any, sources: Sources, settings: Iterable[str]) -> str:
     """Returns one line for a value that cannot be used: its place, the value, what is accepted.
 
     Args:
         problem: One of pydantic's errors.
-        prefix: The prefix of the variables.
-        file: The YAML file that holds the value, or ``None`` if a variable or argument does.
+        sources: The sources of the settings.
         settings: The names of all settings.
     """
-    first, *rest = (str(part) for part in problem["loc"] if part != "[key]")
-    if first in {"cron_map", "models"} and rest:
-        key = f"{first if file else first.upper()}[{rest[0]!r}]" + "".join(
-            f".{part}" for part in rest[1:]
-        )
-    else:
-        key = ".".join([first, *rest]) if file else "__".join([first, *rest]).upper()
-    name = f"{key} in {file}" if file else f"{prefix}{key}"
+    path = tuple(part for part in problem["loc"] if part != "[key]")
+    first, rest = path[0], path[1:]
     if problem["type"] == "extra_forbidden":
-        keys = RetryRule.model_fields if "retry" in (first, *rest) else ModelRule.model_fields
+        keys = RetryRule.model_fields if "retry" in path else ModelRule.model_fields
         accepted = ", ".join(keys if rest else settings)
     elif problem["type"] in {"dict_type", "model_type"}:
         what = "retry" if "retry" in rest else "rule" if rest else first
@@ -70,4 +50,4 @@ def explain(
     else:
         accepted = problem["msg"].removeprefix("Value error, ")
     value = shown(problem["input"])
-    return f"{_cut(name)}={value} cannot be used. Accepted: {_cut(accepted)}"
+    return f"{_cut(sources.place(*path))}={value} cannot be used. Accepted: {_cut(accepted)}"

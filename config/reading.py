@@ -1,14 +1,18 @@
-"""Reads the YAML file of settings."""
+"""Reads the sources of settings: a path, the variables, the YAML file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from .errors import SettingsError
 from .problems import shown
+from .sources import Sources
 
 
 def usable_path(path: Path) -> Path:
@@ -32,38 +36,52 @@ def usable_path(path: Path) -> Path:
     return absolute
 
 
-def read_yaml(path: Path, prefix: str, names: set[str]) -> dict[str, Any]:
+def read_yaml(path: Path, place: str, settings: Iterable[str]) -> dict[str, Any]:
     """Returns the settings in the file that ``CONFIG`` names.
 
     Args:
         path: The file.
-        prefix: The prefix of the environment variables.
-        names: The names of all settings that may stand there.
+        place: Where its name stands, for messages.
+        settings: The names of all settings.
 
     Raises:
         SettingsError: The file is missing, is not a mapping, or names an unknown setting.
     """
-    variable = f"{prefix}CONFIG={shown(str(path))[1:-1]}"
+    named = f"{place}={shown(str(path))[1:-1]}"
+    names = set(settings) - {"config"}
     try:
         file = usable_path(path)
         if not file.is_file():
-            raise SettingsError([f"{variable}: there is no such file"])
+            raise SettingsError([f"{named}: there is no such file"])
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise SettingsError([f"{variable} is not YAML: {error}"]) from error
+        raise SettingsError([f"{named} is not YAML: {error}"]) from error
     except (OSError, ValueError) as error:
-        raise SettingsError([f"{variable} cannot be read: {error}"]) from error
+        raise SettingsError([f"{named} cannot be read: {error}"]) from error
     try:
         content = yaml.safe_load(text) or {}
     except RecursionError as error:
-        raise SettingsError([f"{variable} cannot be used: it is nested too deeply"]) from error
+        raise SettingsError([f"{named} cannot be used: it is nested too deeply"]) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError of a date that does not exist
-        raise SettingsError([f"{variable} is not YAML: {error}"]) from error
+        raise SettingsError([f"{named} is not YAML: {error}"]) from error
     if not isinstance(content, dict):
-        raise SettingsError(
-            [f"{variable} is not a mapping of settings to values: {shown(content)}"]
-        )
+        raise SettingsError([f"{named} is not a mapping of settings to values: {shown(content)}"])
     for key in content:
         if key not in names:
             raise SettingsError.unknown(str(key), f"in {path}", names)
     return content
+
+
+def all_sources(settings: type[BaseSettings], arguments: Sources) -> Sources:
+    """Returns sources with the variables and the YAML file beside the arguments.
+
+    Raises:
+        SettingsError: The file cannot be used.
+    """
+    variables = EnvSettingsSource(settings, env_prefix=arguments.prefix)()
+    sources = replace(arguments, variables=variables)
+    file = arguments.arguments.get("config") or variables.get("config")
+    if file is None:
+        return sources
+    content = read_yaml(Path(file), sources.place("config"), settings.model_fields)
+    return replace(sources, file=Path(file), content=content)

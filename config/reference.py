@@ -93,7 +93,11 @@ Every setting is an environment variable; a key of the YAML file that `CONFIG` n
 and without the prefix `{PREFIX}`; and an argument of `AutomationSettings`. A variable
 or key that does not exist is an error, and so is a value that cannot be used: the message names it
 and what is accepted. `sqlmesh-automation doctor` shows which settings are in use and where each
-comes from; `sqlmesh-automation status` shows what they mean for every model.
+comes from; `sqlmesh-automation status` shows what they mean for every model. An argument, and every
+value and key within one, may be Dagster's `dg.EnvVar("SHOP_ENV")` or `dg.EnvVar.int("SECONDS")`: it
+is read when the settings are made, as JSON where the setting is an object, and a variable that is
+not set is an error. So it is in the templates of a component's `defs.yaml`:
+`{{{{ env.SHOP_ENV }}}}` has to be set, `{{{{ env('SHOP_ENV', 'dev') }}}}` need not be.
 
 {_table("variable", _settings())}
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from .cron import OFF, check_cron, split_schedule
+from .references import Part
 
 
 class Upstream(StrEnum):
@@ -61,10 +54,8 @@ ScheduleText = Annotated[str, BeforeValidator(_unquoted), AfterValidator(_checke
 """A cron expression or alias, with a time zone if it has its own; or ``off``."""
 
 
-class RetrySettings(BaseModel):
+class RetrySettings(Part):
     """How often a model that failed is requested again, and when."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_attempts: int = Field(
         default=3,
@@ -99,20 +90,16 @@ class RetrySettings(BaseModel):
         return longest
 
 
-class RetryRule(BaseModel):
+class RetryRule(Part):
     """The retry settings that a rule changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_attempts: int | None = Field(default=None, ge=1, le=100)
     delay_seconds: int | None = Field(default=None, ge=0, le=86_400)
     max_delay_seconds: int | None = Field(default=None, ge=0, le=604_800)
 
 
-class ModelRule(BaseModel):
+class ModelRule(Part):
     """The values that a rule sets for the models that its pattern matches; all are optional."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schedule: ScheduleText | None = Field(
         default=None,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -20,8 +17,10 @@ from pydantic_settings import (
 from .cron import check_zone
 from .errors import SettingsError
 from .keys import ExternalKey
-from .problems import explain, holds
-from .reading import read_yaml, usable_path
+from .names import EnvironmentName, check_length
+from .problems import explain
+from .reading import all_sources, read_yaml, usable_path
+from .references import References
 from .rules import (
     CronText,
     ModelRule,
@@ -31,11 +30,8 @@ from .rules import (
     Source,
     Upstream,
 )
-from .variables import refuse_unknown, unreadable_json
-
-PREFIX = "SQLMESH_AUTOMATION_"
-
-_MOST_IN_TAG = 63
+from .sources import PREFIX as PREFIX, Sources, variable
+from .variables import from_json, refuse_unknown, unreadable_json
 
 
 class AutomationSettings(BaseSettings):
@@ -44,6 +40,8 @@ class AutomationSettings(BaseSettings):
     A second environment or project has a prefix of its own:
     ``AutomationSettings(_env_prefix="FINANCE_")`` reads ``FINANCE_PROJECT`` and so on. None may
     begin with another one.
+
+    An argument, or a value within one, may be Dagster's ``EnvVar``.
 
     Precedence, highest first: arguments, the environment, the YAML file that ``CONFIG`` names,
     the defaults below.
@@ -69,7 +67,7 @@ class AutomationSettings(BaseSettings):
         default=None,
         description="SQLMesh gateway to use; the project's default gateway when not set.",
     )
-    environment: str = Field(
+    environment: EnvironmentName = Field(
         default="prod", description="SQLMesh environment whose models are automated."
     )
     enabled: bool = Field(
@@ -230,31 +228,35 @@ class AutomationSettings(BaseSettings):
         default=None, description="YAML file with the same keys in lower case."
     )
 
-    _prefix: str = PrivateAttr(default=PREFIX)
+    _sources: Sources = PrivateAttr(default=Sources())
 
-    def __init__(self, **values: Any) -> None:
-        prefix = values.get("_env_prefix", PREFIX)
+    def __init__(self, _written_in: str | None = None, /, **values: Any) -> None:
+        """Reads the settings.
+
+        Args:
+            _written_in: The file that the values were read from, for messages; ``None`` if Python
+                code passes them.
+            values: Settings, and what pydantic-settings takes, such as ``_env_prefix``.
+        """
+        references = References()
+        values = references.read(values)
+        prefix = values.get("_env_prefix") or PREFIX
+        sources = Sources(prefix, values, _written_in, references.by_path)
+        if references.unset:
+            raise SettingsError([sources.unset(*path) for path in references.unset])
         refuse_unknown(type(self), prefix)
+        values |= from_json(type(self), values, sources)
         try:
+            sources = all_sources(type(self), sources)
             super().__init__(**values)
         except ValidationError as error:
-            file = values.get("config") or os.environ.get(f"{prefix}CONFIG")
-            outside_file = {**EnvSettingsSource(type(self), env_prefix=prefix)(), **values}
+            names = type(self).model_fields
             raise SettingsError(
-                [
-                    explain(
-                        problem,
-                        prefix,
-                        None if holds(outside_file, problem["loc"]) else file,
-                        type(self).model_fields,
-                    )
-                    for problem in error.errors()
-                ]
+                [explain(problem, sources, names) for problem in error.errors()]
             ) from error
         except (SourceError, RecursionError) as error:
             raise unreadable_json(type(self), prefix) from error
-
-        self._prefix = prefix
+        self._sources = sources
 
     @classmethod
     def settings_customise_sources(
@@ -269,9 +271,8 @@ class AutomationSettings(BaseSettings):
         path = init_settings().get("config") or env_settings().get("config")
         if path is None:
             return init_settings, env_settings
-        prefix = getattr(env_settings, "env_prefix", PREFIX)
-        names = set(settings_cls.model_fields) - {"config"}
-        content = read_yaml(Path(path), prefix, names)
+        place = variable("config", prefix=getattr(env_settings, "env_prefix", PREFIX))
+        content = read_yaml(Path(path), place, settings_cls.model_fields)
         return init_settings, env_settings, InitSettingsSource(settings_cls, content)
 
     @field_validator("project", "manifest", "config")
@@ -284,31 +285,23 @@ class AutomationSettings(BaseSettings):
     def _zone(cls, name: str) -> str:
         return check_zone(name)
 
-    @field_validator("environment")
-    @classmethod
-    def _sqlmesh_name(cls, environment: str) -> str:
-        name = environment.strip().lower()
-        # SQLMesh would change other characters. The length is that of Dagster's tags, see ``id``.
-        if not re.fullmatch(r"[a-z0-9_]{1,55}", name):
-            raise ValueError(
-                "letters from a to z, digits and underscores, at most 55, such as prod or dev_anna"
-            )
-        return name
-
     @field_validator("name")
     @classmethod
     def _short(cls, name: str | None, info: ValidationInfo) -> str | None:
-        most = _MOST_IN_TAG - len(f"sqlmesh__{info.data.get('environment', '')}")
-        if name is not None and len(name) > most:
-            raise ValueError(
-                f"at most {max(most, 0)} characters beside this environment: Dagster allows "
-                f"sqlmesh_<name>_<environment> to have {_MOST_IN_TAG}"
-            )
+        if name is not None:
+            check_length(name, info.data.get("environment", ""))
         return name
 
-    def variable(self, name: str) -> str:
-        """Returns the environment variable of a setting, with the prefix in use."""
-        return f"{self._prefix}{name}"
+    def place(self, *path: str | int) -> str:
+        """Returns where a value stands, or where a person would set it, for messages.
+
+        Args:
+            path: The setting's name, then the keys within it.
+
+        Returns:
+            A text such as ``SQLMESH_AUTOMATION_TIMEZONE`` or ``timezone in /srv/defs.yaml``.
+        """
+        return self._sources.place(*path)
 
     @property
     def id(self) -> str:

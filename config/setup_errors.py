@@ -34,10 +34,10 @@ class SettingsError(ConfigurationError):
 class ManifestFileTaken(ConfigurationError):
     """The setting ``MANIFEST`` names something that is no manifest of this package."""
 
-    def __init__(self, path: Path, what: str, variable: str) -> None:
+    def __init__(self, path: Path, what: str, place: str) -> None:
         super().__init__(
-            f"{variable}={str(path)!r} {what}, and is left as it is. "
-            f"Set {variable} to a file of its own, which may be missing yet, or unset it."
+            f"{place}={str(path)!r} {what}, and is left as it is. "
+            f"Set {place} to a file of its own, which may be missing yet, or unset it."
         )
 
 
@@ -66,10 +66,10 @@ class AheadOfClock(ConfigurationError):
 class ManifestNotKept(ConfigurationError):
     """The manifest cannot be written, so that nothing is prepared."""
 
-    def __init__(self, reason: str, variable: str) -> None:
+    def __init__(self, reason: str, place: str) -> None:
         super().__init__(
             f"{reason}: every process would load the SQLMesh project. "
-            f"Set {variable} to a file that can be written."
+            f"Set {place} to a file that can be written."
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
@@ -11,6 +13,7 @@ from pydantic_settings import BaseSettings
 from .errors import SettingsError
 from .problems import shown
 from .rules import RetrySettings
+from .sources import Sources
 
 
 def variables(settings: type[BaseSettings], prefix: str) -> set[str]:
@@ -35,23 +38,55 @@ def refuse_unknown(settings: type[BaseSettings], prefix: str) -> None:
             raise SettingsError.unknown(variable, "environment variable", names)
 
 
+def objects(settings: type[BaseSettings]) -> set[str]:
+    """Returns the names of the settings that are objects, which a text holds as JSON."""
+    return {
+        name
+        for name, field in settings.model_fields.items()
+        if isinstance(field.default, dict | BaseModel)
+    }
+
+
+def from_json(
+    settings: type[BaseSettings], arguments: Mapping[str, Any], sources: Sources
+) -> dict[str, Any]:
+    """Returns the arguments for objects that are a text, read as JSON.
+
+    A reference or a template brings the text of a variable, in which such a setting is JSON too.
+
+    Raises:
+        SettingsError: Some are not JSON.
+    """
+    read, problems = {}, []
+    for name in sorted(objects(settings) & arguments.keys()):
+        text = arguments[name]
+        if isinstance(text, str):
+            try:
+                read[name] = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                problems.append(_not_json(sources.place(name), text, error))
+    if problems:
+        raise SettingsError(problems)
+    return read
+
+
 def unreadable_json(settings: type[BaseSettings], prefix: str) -> SettingsError:
     """Returns the error for the variable that should hold JSON and does not.
 
     pydantic's own error names the field and not the value, or, where the JSON is nested too
     deeply, nothing at all.
     """
-    mappings = {
-        f"{prefix}{name}".upper()
-        for name, field in settings.model_fields.items()
-        if isinstance(field.default, dict | BaseModel)
-    }
+    mappings = {f"{prefix}{name}".upper() for name in objects(settings)}
     problems = []
     for variable, text in os.environ.items():
         if variable.upper() in mappings:
             try:
                 json.loads(text)
             except (ValueError, RecursionError) as error:
-                reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-                problems.append(f"{variable}={shown(text)} is not JSON: {reason}")
+                problems.append(_not_json(variable, text, error))
     return SettingsError(problems)
+
+
+def _not_json(place: str, text: str, error: Exception) -> str:
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+    return f"{place}={shown(text)} is not JSON: {reason}"

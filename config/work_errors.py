@@ -26,8 +26,8 @@ class DagsterUnavailable(Unavailable):
 class LeaseTaken(Unavailable):
     """Another execution evaluates models that this one needs."""
 
-    def __init__(self, blocked: str, variable: str) -> None:
-        super().__init__(f"Gave up waiting: {blocked}. How long a run waits is set by {variable}.")
+    def __init__(self, blocked: str, place: str) -> None:
+        super().__init__(f"Gave up waiting: {blocked}. How long a run waits is set by {place}.")
 
 
 class LeaseLost(Unavailable):

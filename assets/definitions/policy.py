@@ -148,7 +148,7 @@ def _check_delays(
         sources = [origins.get(f"retry.{key}", f"RETRY__{key.upper()}") for key in keys]
         raise SettingsError(
             [
-                f"{settings.variable('MODELS')}: the retries of {model} cannot be used: its "
+                f"{settings.place('models')}: the retries of {model} cannot be used: its "
                 f"delay_seconds {first} ({sources[0]}) is above its max_delay_seconds {longest} "
                 f"({sources[1]}). Set both"
             ]
@@ -201,7 +201,7 @@ def _unmatched(settings: AutomationSettings, manifest: Manifest, pattern: str) -
     near = [f"{selector}:{by_lower[name]}" if selector else by_lower[name] for name in close_names]
     hint = f"Did you mean {near[0]}? " if near else ""
     return (
-        f"{settings.variable('MODELS')}[{pattern!r}] matches no model of {settings.project}. {hint}"
+        f"{settings.place('models', pattern)} matches no model of {settings.project}. {hint}"
         "Accepted: names with * and ?, tag:<tag>, kind:<kind>; "
         "`sqlmesh-automation status` lists the models"
     )

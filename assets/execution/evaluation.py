@@ -80,9 +80,7 @@ def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: R
         ConfigurationError: The project cannot be opened.
         SQLMeshFailed: SQLMesh gave up before evaluating anything, for example on a signal's error.
     """
-    wait = Wait(
-        settings.lease_timeout_seconds, request.say, request.given_up, settings.variable("")
-    )
+    wait = Wait(settings.lease_timeout_seconds, request.say, request.given_up, settings.place)
     with (
         open_context(settings, load=False) as context,
         database_lease(duckdb_files(context), wait, f"run {request.run_id}"),

@@ -145,7 +145,7 @@ class _ServerLease(ModelLease):
 
     def _acquire(self, attempt: Any) -> None:
         if blocked := self._wait.until_free(attempt, _POLL_SECONDS):
-            raise LeaseTaken(blocked, f"{self._wait.prefix}LEASE_TIMEOUT_SECONDS")
+            raise LeaseTaken(blocked, self._wait.place("lease_timeout_seconds"))
 
     def _take_slot(self) -> str | None:
         """Takes one of the environment's places, once; else tells who has them."""
@@ -159,7 +159,7 @@ class _ServerLease(ModelLease):
         limit = len(self._slots)
         return (
             f"{holder} evaluates models, and {limit} execution{'s' * (limit != 1)} at once is the "
-            f"limit ({self._wait.prefix}MAX_CONCURRENT_EXECUTIONS)"
+            f"limit ({self._wait.place('max_concurrent_executions')})"
         )
 
     def _leave_slot(self) -> None:

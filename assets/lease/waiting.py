@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ...config.errors import DatabaseLocked
-from ...config.settings import PREFIX
+from ...config.sources import variable
 
 _POLL_SECONDS = 0.1
 
@@ -29,13 +29,13 @@ class Wait:
         timeout_seconds: How long in all.
         say: Called once with a line about everybody who is waited for.
         given_up: Called while waiting. Returns true to end the wait.
-        prefix: That of the settings' environment variables, for messages that name one.
+        place: Names where a setting stands, for messages.
     """
 
     timeout_seconds: float
     say: Callable[[str], None] = lambda message: None
     given_up: Callable[[], bool] = lambda: False
-    prefix: str = PREFIX
+    place: Callable[[str], str] = variable
 
     def until_free(self, attempt: Callable[[], str | None], poll: float = _POLL_SECONDS) -> str:
         """Tries until it succeeds, the time is over, or the wait is given up.

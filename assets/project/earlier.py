@@ -43,7 +43,7 @@ def usable_manifest(settings: AutomationSettings) -> Manifest:
         outdated = (
             f"Definitions are of an earlier load, because the project at {settings.project} no "
             f"longer loads: {' '.join(error.reason.split())}. Mend it and reload the code "
-            f"location, or set {settings.variable('SOURCE')}=environment."
+            f"location, or set {settings.place('source')}=environment."
         )
         logger.warning("%s", outdated)
         return dataclasses.replace(earlier, outdated=outdated)

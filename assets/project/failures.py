@@ -48,7 +48,7 @@ def naming_refusals(settings: AutomationSettings, kind: type[ProjectInvalid]) ->
             reason = f"{type(error).__name__}: {reason}"
         if unavailable := _unavailable(settings, error):
             raise unavailable from error
-        raise kind(settings.project, reason, settings.variable("SOURCE")) from error
+        raise kind(settings.project, reason, settings.place("source")) from error
 
 
 @contextmanager

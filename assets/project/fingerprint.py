@@ -98,7 +98,7 @@ def deployed_fingerprint(settings: AutomationSettings) -> str:
 def _settings_digest(settings: AutomationSettings) -> hashlib._Hash:
     project = settings.project
     if not is_project(project):
-        raise ProjectNotFound(project, settings.variable("PROJECT"))
+        raise ProjectNotFound(project, settings.place("project"))
     digest = hashlib.sha256()
     for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):
         digest.update(f"{package}={version(package)}\0".encode())

@@ -125,7 +125,7 @@ def cure(settings: AutomationSettings) -> str:
     """Returns what a person does about a manifest that is not kept."""
     return (
         "Every process will load the SQLMesh project; "
-        f"set {settings.variable('MANIFEST')} to a file that can be written."
+        f"set {settings.place('manifest')} to a file that can be written."
     )
 
 
@@ -164,8 +164,7 @@ def _content(settings: AutomationSettings) -> bytes | None:
     except _NotOurs as error:
         if settings.manifest is None:
             raise  # the folder has this package's name
-        variable = settings.variable("MANIFEST")
-        raise ManifestFileTaken(path, str(error), variable) from None
+        raise ManifestFileTaken(path, str(error), settings.place("manifest")) from None
 
 
 class _NotOurs(ValueError):

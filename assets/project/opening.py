@@ -114,8 +114,8 @@ def _check_gateway(settings: AutomationSettings) -> None:
     config = load_configs(None, Config, [settings.project])[settings.project]
     gateways = config.gateways if isinstance(config.gateways, dict) else {}
     if settings.gateway is not None and settings.gateway.lower() not in gateways:
-        variable = settings.variable("GATEWAY")
-        raise GatewayUnknown(settings.gateway, gateways, settings.project, variable)
+        place = settings.place("gateway")
+        raise GatewayUnknown(settings.gateway, gateways, settings.project, place)
 
 
 def _name_catalogs(context: Context) -> None:
@@ -194,7 +194,7 @@ def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:
     with open_context(settings, load=True) as context:
         models = dict(context.models)
         if not any(not model.kind.is_external for model in models.values()):
-            raise ProjectEmpty(settings.project, settings.variable("PROJECT"))
+            raise ProjectEmpty(settings.project, settings.place("project"))
         audits = context.standalone_audits.values()
         manifest = manifest_of(context, settings, fingerprint, models, audits)
         return dataclasses.replace(manifest, beside_plan=plan_of_other_projects(context))

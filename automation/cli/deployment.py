@@ -134,7 +134,7 @@ def _sensor(location: Location, instance: dg.DagsterInstance, now: datetime) -> 
         yield Finding(
             f"sensor {name} is off: nothing is materialized by itself",
             "Switch it on under Automation in the UI, or set "
-            f"{location.settings.variable('ENABLED')}=true.",
+            f"{location.settings.place('enabled')}=true.",
         )
     for state in running:
         yield _ticks(location, instance, state, now)
@@ -207,7 +207,7 @@ def _queue(location: Location, instance: dg.DagsterInstance) -> Iterator[Finding
     for name, limit in narrow.items():
         yield Finding(
             f"queue: the instance runs {limit} at once ({name}), and "
-            f"{settings.variable('MAX_CONCURRENT_EXECUTIONS')} allows {executions}: "
+            f"{settings.place('max_concurrent_executions')} allows {executions}: "
             "runs will wait in the queue",
             "Make the two equal.",
         )

@@ -64,7 +64,7 @@ def prepare(settings: AutomationSettings, force: bool) -> None:
     with Console(stderr=True).status(f"Preparing {settings.project}"):
         manifest = current_manifest(settings, force=force)
     if reason := not_kept(settings, manifest):
-        raise ManifestNotKept(reason, settings.variable("MANIFEST"))
+        raise ManifestNotKept(reason, settings.place("manifest"))
     executed = len(manifest.executed)
     click.echo(
         f"{executed} models, {len(manifest.models) - executed} external or embedded, "

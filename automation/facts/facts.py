@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from ...assets.definitions.policy import DEFAULT, Policy
 from ...assets.intervals import Interval
-from ...config.settings import PREFIX
+from ...config.sources import variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +164,13 @@ class Limits:
         executions: How many runs may evaluate models at once.
         models: How many models one tick requests at most; 0 for no limit.
         zone: IANA zone of the times in reasons.
-        prefix: That of the settings' environment variables, for reasons that name one.
+        setting: Where the setting that limits the models stands, for reasons.
     """
 
     executions: int = 1
     models: int = 0
     zone: str = "UTC"
-    prefix: str = PREFIX
+    setting: str = variable("max_models_per_run")
 
 
 def spoken(moment: datetime) -> str:

@@ -181,7 +181,7 @@ class _Tick:
         if not decision.requested:
             return decision
         self._requested += 1
-        most, setting = self._limits.models, f"{self._limits.prefix}MAX_MODELS_PER_RUN"
+        most, setting = self._limits.models, self._limits.setting
         if most and self._requested > most:
             return replace(decision, limits=f"this tick's run has its {most} models ({setting})")
         return replace(decision, limits=self._full)

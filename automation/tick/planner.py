@@ -70,7 +70,7 @@ class Planner:
             executions=settings.max_concurrent_executions if manifest.has_lease else 1,
             models=settings.max_models_per_run,
             zone=settings.timezone,
-            prefix=settings.variable(""),
+            setting=settings.place("max_models_per_run"),
         )
         self._index = index
         self._outdated = [manifest.outdated] if manifest.outdated else []

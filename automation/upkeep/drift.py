@@ -179,7 +179,7 @@ def _drift_now(
     from ..facts.due import DueReader
 
     # In a run that evaluates models as well, the execution may not have ended yet.
-    wait = Wait(settings.lease_timeout_seconds, say, prefix=settings.variable(""))
+    wait = Wait(settings.lease_timeout_seconds, say, place=settings.place)
     state = DueReader(settings, wait).read(datetime.now(UTC))
     return differing(manifest, state, settings)
 

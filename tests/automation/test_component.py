@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 import yaml
 from dagster.components.core.component_tree import ComponentTreeException
+from dagster.components.resolved.errors import ResolutionException
 from dagster.components.testing import create_defs_folder_sandbox
 from support.ticks import Automation
 
@@ -24,7 +25,7 @@ from dagster_sqlmesh_automation import (
 )
 from dagster_sqlmesh_automation.assets.project.manifest import ManifestModel
 from dagster_sqlmesh_automation.automation.definitions import Location
-from dagster_sqlmesh_automation.config.errors import SettingsError
+from dagster_sqlmesh_automation.config.errors import ConfigurationError, SettingsError
 from dagster_sqlmesh_automation.config.reference import EXAMPLES
 from dagster_sqlmesh_automation.config.settings import PREFIX
 
@@ -32,6 +33,20 @@ TYPE = "dagster_sqlmesh_automation.SQLMeshAutomationComponent"
 FIRST = datetime(2026, 10, 14, 1, tzinfo=UTC)
 
 Load = Callable[..., SQLMeshAutomationComponent]
+
+ENV_VARS = """
+import dagster as dg
+
+
+@dg.template_var
+def ours():
+    return dg.EnvVar("SHOP_ENV")
+
+
+@dg.template_var
+def folder():
+    return dg.EnvVar("FOLDER")
+"""
 
 
 @pytest.fixture
@@ -53,8 +68,12 @@ def folder(sandbox: Any) -> Path:
 def load(sandbox: Any, folder: Path) -> Load:
     """Loads a component from a ``defs.yaml`` with some attributes."""
 
-    def loaded(**attributes: Any) -> SQLMeshAutomationComponent:
-        content = {"type": TYPE, "attributes": attributes}
+    def loaded(
+        template_vars_module: str | None = None, **attributes: Any
+    ) -> SQLMeshAutomationComponent:
+        content: dict[str, Any] = {"type": TYPE, "attributes": attributes}
+        if template_vars_module is not None:
+            content["template_vars_module"] = template_vars_module
         (folder / "defs.yaml").write_text(yaml.safe_dump(content))
         with sandbox.build_component_tree() as tree:
             component = tree.load_component(folder)
@@ -97,9 +116,9 @@ def test_an_attribute_means_the_same_as_the_variable(
         example = str(folder / "automation.yaml")
         Path(example).write_text("interval_seconds: 7\n")
     found = load(**{name: yaml.safe_load(example)}).settings
-    templated = load(**{name: "{{ env.GIVEN }}"})
     monkeypatch.setenv("GIVEN", example)
-    assert load(**{name: "{{ env.GIVEN }}"}).settings == found
+    templated = load(**{name: "{{ env.GIVEN }}"})
+    assert templated.settings == found
     assert templated.model_fields_set == {name}
 
     monkeypatch.setenv(f"{PREFIX}{name.upper()}", example)
@@ -152,23 +171,142 @@ def test_templates_may_stand_within_maps(load: Load, monkeypatch: pytest.MonkeyP
     assert settings.models["sales.*"].values() == {"priority": 10, "paused": False}
 
 
+def test_an_object_may_come_as_json_from_one_variable(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RULES", '{"sales.*": {"paused": true, "group": null}}')
+    settings = load(models="{{ env.RULES }}").settings
+    assert settings.models["sales.*"].values() == {"paused": True}
+
+
 @pytest.mark.parametrize(
-    ("attribute", "value", "told"),
+    ("attribute", "value", "key", "problem"),
     [
-        ("interval_seconds", 0, "INTERVAL_SECONDS=0 cannot be used"),
-        ("interval_seconds", "soon", "INTERVAL_SECONDS='soon' cannot be used"),
-        ("cron_map", {"@daily": "never"}, "CRON_MAP['@daily']='never' cannot be used"),
-        ("models", {"*": {"when": 1}}, "MODELS['*'].when=1 cannot be used. Accepted: schedule"),
-        ("retry", {"attempts": 1}, "RETRY__ATTEMPTS=1 cannot be used. Accepted: max_attempts"),
-        ("environment", "{{ env.UNSET }}", "ENVIRONMENT=None cannot be used"),
+        ("interval_seconds", 0, "interval_seconds", "=0 cannot be used"),
+        ("interval_seconds", "soon", "interval_seconds", "='soon' cannot be used"),
+        ("cron_map", {"@daily": "never"}, "cron_map['@daily']", "='never' cannot be used"),
+        ("cron_map", "never", "cron_map", "='never' is not JSON: "),
+        ("models", {"*": {"when": 1}}, "models['*'].when", "=1 cannot be used. Accepted: schedule"),
+        ("retry", {"attempts": 1}, "retry.attempts", "=1 cannot be used. Accepted: max_attempts"),
+        ("environment", "{{ none }}", "environment", "=None cannot be used"),
+        ("environment", "{{ 'a b' }}", "environment", "='a b' cannot be used"),
     ],
 )
-def test_a_value_is_refused_as_the_settings_refuse_it(
-    load: Load, attribute: str, value: Any, told: str
+def test_a_value_that_cannot_be_used_is_named_with_its_file(
+    load: Load, folder: Path, attribute: str, value: Any, key: str, problem: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
         definitions(load(**{attribute: value}))
-    assert f"{PREFIX}{told}" in str(caught.value)
+    assert str(caught.value).startswith(f"{key} in {folder / 'defs.yaml'}{problem}")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "key"),
+    [
+        ({"project": "/nowhere"}, "project"),
+        ({"interval_seconds": 5}, "project"),
+        ({"gateway": "warehouse"}, "gateway"),
+        ({"models": {"nothing.*": {"paused": True}}}, "models['nothing.*']"),
+    ],
+)
+def test_an_attribute_that_does_not_fit_the_project_is_named_with_its_file(
+    load: Load, folder: Path, example: Path, attributes: dict[str, Any], key: str
+) -> None:
+    project = {} if key == "project" else {"project": str(example)}
+    with pytest.raises(ConfigurationError) as caught:
+        definitions(load(**project, **attributes))
+    assert f"{key} in {folder / 'defs.yaml'}" in str(caught.value)
+    assert PREFIX not in str(caught.value)
+
+
+def test_what_other_sources_hold_is_named_as_there(
+    load: Load, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}INTERVAL_SECONDS", "soon")
+    (folder / "automation.yaml").write_text("timezone: nowhere")
+    with pytest.raises(SettingsError) as caught:
+        load(config="automation.yaml", environment="a b").settings  # noqa: B018
+    named = [problem.partition("=")[0] for problem in caught.value.problems]
+    assert named == [
+        f"environment in {folder / 'defs.yaml'}",
+        f"{PREFIX}INTERVAL_SECONDS",
+        f"timezone in {folder / 'automation.yaml'}",
+    ]
+
+
+def test_a_file_of_settings_that_is_missing_is_named_with_its_attribute(
+    load: Load, folder: Path
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(config="nowhere.yaml").settings  # noqa: B018
+    missing = folder / "nowhere.yaml"
+    place = f"config in {folder / 'defs.yaml'}"
+    assert caught.value.problems == [f"{place}={missing}: there is no such file"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "template"),
+    [
+        ("environment", "{{ env.UNSET }}", "environment='{{ env.UNSET }}'"),
+        ("environment", "dev_{{ env.UNSET }}", "environment='dev_{{ env.UNSET }}'"),
+        ("environment", "{{ env('UNSET') }}", "environment=\"{{ env('UNSET') }}\""),
+        # Where nothing is a value too, nothing would be noticed.
+        ("gateway", "{{ env.UNSET }}", "gateway='{{ env.UNSET }}'"),
+        ("project", "{{ env.UNSET }}/sqlmesh", "project='{{ env.UNSET }}/sqlmesh'"),
+        ("executor", "{{ env.UNSET }}", "executor='{{ env.UNSET }}'"),
+        ("retry", {"max_attempts": "{{ env.UNSET | int }}"}, "retry.max_attempts='{{ env.UNSET"),
+        ("models", {"*": {"group": "{{ env.UNSET }}"}}, "models.*.group='{{ env.UNSET }}'"),
+    ],
+)
+def test_a_template_with_a_variable_that_is_not_set_is_named_with_the_attribute(
+    load: Load, attribute: str, value: Any, template: str
+) -> None:
+    with pytest.raises(ComponentTreeException) as caught:
+        load(**{attribute: value})
+    message = str(caught.value.__cause__)
+    assert f"attribute {template}" in message
+    assert "the environment variable UNSET is not set" in message
+    assert PREFIX not in message
+
+
+def test_a_variable_that_is_not_set_may_have_a_default(load: Load) -> None:
+    settings = load(
+        environment="{{ env.UNSET or 'dev' }}",
+        gateway="{{ env('UNSET', none) }}",
+        name="{{ env.UNSET | default('ours') }}",
+        enabled="{{ env.UNSET == 'prod' }}",
+    ).settings
+    assert (settings.environment, settings.gateway) == ("dev", None)
+    assert (settings.name, settings.enabled) == ("ours", False)
+
+
+def test_a_translation_with_a_variable_that_is_not_set_is_refused(
+    load: Load, example: Path
+) -> None:
+    component = load(project=str(example), translation={"group_name": "{{ env.UNSET }}"})
+    with pytest.raises(ResolutionException, match="variable UNSET is not set"):
+        definitions(component)
+
+
+def test_an_env_var_of_dagster_may_be_an_attribute(
+    monkeypatch: pytest.MonkeyPatch, load: Load, folder: Path
+) -> None:
+    monkeypatch.setenv("SHOP_ENV", "dev")
+    assert (
+        SQLMeshAutomationComponent(environment=dg.EnvVar("SHOP_ENV")).settings.id == "sqlmesh_dev"
+    )
+
+    (folder / "template_vars.py").write_text(ENV_VARS)
+    attributes = {"environment": "{{ ours }}", "project": "{{ folder }}"}
+    monkeypatch.setenv("FOLDER", "/srv/shop")
+    settings = load(template_vars_module=".template_vars", **attributes).settings
+    assert (settings.environment, settings.project) == ("dev", Path("/srv/shop"))
+
+    monkeypatch.delenv("SHOP_ENV")
+    with pytest.raises(SettingsError) as caught:
+        load(template_vars_module=".template_vars", **attributes).settings  # noqa: B018
+    place = f"environment=dg.EnvVar('SHOP_ENV') in {folder / 'defs.yaml'}"
+    assert str(caught.value).startswith(f"{place} cannot be used: ")
 
 
 def test_an_attribute_that_does_not_exist_is_refused(load: Load) -> None:
