@@ -10,7 +10,7 @@ import json
 import os
 import time
 import zoneinfo
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -240,15 +240,35 @@ def ahead(examined: Examined) -> Iterator[Finding]:
         "start": f"{start:%Y-%m-%d}",
         "dry_run": False,
     }
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     yield Finding(
         f"{len(names)} model{'s' * (len(names) != 1)} recorded as evaluated before intervals had "
         f"ended, {spoken_intervals([(start, end)])}, so that data that arrive for them are never "
-        f"evaluated: {', '.join(names[:_MOST_NAMES])}{more}",
+        f"evaluated: {_some(names)}",
         f"Launch the job {location.settings.id}_restate with {json.dumps(config)}. A plan, run or "
         "tick for a moment ahead of the clock has done it, or a clock that was wrong.",
         exit_code=2,
     )
+
+
+def unrecorded(examined: Examined) -> Iterator[Finding]:
+    """Names the models that are due for what a run has evaluated and SQLMesh has not recorded."""
+    names = sorted(
+        decision.name for decision in examined.plan.decisions.values() if decision.unrecorded
+    )
+    if names:
+        yield Finding(
+            f"{len(names)} model{'s' * (len(names) != 1)} evaluated without SQLMesh recording it: "
+            f"{_some(names)}",
+            "Each is evaluated once for each of its cron ticks and not at every tick. SQLMesh does "
+            "not record models with indirect non-breaking changes outside prod (its issue #5793); "
+            "that ends once the change is planned in prod.",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Returns the first names, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}"
 
 
 def deployment(examined: Examined) -> Iterator[Finding]:
@@ -273,5 +293,6 @@ CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
     drifted,
     databases,
     ahead,
+    unrecorded,
     deployment,
 )

@@ -237,12 +237,7 @@ def _upstream(location: Location, plan: TickPlan, fqn: str) -> str:
 
 def _attempts(plan: TickPlan, fqn: str) -> dict[str, int]:
     """Numbers the failed attempts in a row by run id; the oldest is 1."""
-    planned_at = plan.state.planned_at
-    tried = [
-        attempt
-        for attempt in plan.attempts.get(fqn, ())
-        if attempt.tried and (planned_at is None or attempt.started >= planned_at)
-    ]
+    tried = [attempt for attempt in plan.attempts.get(fqn, ()) if attempt.tried]
     return {attempt.run_id: number for number, attempt in enumerate(reversed(tried), start=1)}
 
 

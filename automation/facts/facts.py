@@ -101,7 +101,7 @@ class DueState:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A run that should have evaluated a model and did not.
+    """A run that should have evaluated a model, which is due nevertheless.
 
     Attributes:
         run_id: The Dagster run.
@@ -114,6 +114,7 @@ class Attempt:
             a database was out of reach.
         retried: Whether another attempt follows before the next cron tick; not so where a person
             has cancelled the run.
+        evaluated: What SQLMesh evaluated in the run with success, as contiguous ranges.
     """
 
     run_id: str
@@ -123,6 +124,7 @@ class Attempt:
     why: str
     tried: bool = True
     retried: bool = True
+    evaluated: tuple[Interval, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,8 @@ class Facts:
     Attributes:
         state: What SQLMesh holds due.
         in_progress: Id of the run that covers a model, by ``fqn``.
-        attempts: The last runs that failed to evaluate a model, newest first, by ``fqn``; as far
-            back as :func:`counts` says.
+        attempts: The last runs of a model after which it is due nevertheless, newest first, by
+            ``fqn``; as far back as they may count.
         unautomated: ``fqn`` of the models whose assets have no automation condition.
         requested_at: When each model with a least gap was last requested, by ``fqn``.
         evaluated_at: When a model was last evaluated, by ``fqn``; of those with a schedule and

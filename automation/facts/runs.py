@@ -1,8 +1,8 @@
-"""What Dagster's runs say of models: which are being evaluated, and whose last run failed."""
+"""What Dagster's runs say of models: which are being evaluated, and how the last ones ended."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,17 +13,16 @@ from ...assets.dagster_internals import (
     FINISHED_STATUSES,
     AssetCheckEvaluationPlanned,
     AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
     AssetMaterializationPlannedData,
     AssetRecord,
 )
 from ...assets.definitions.specs import AssetIndex
 from ...assets.ledger.ledger import read_history
-from ...assets.ledger.outcome import FAILURES, Outcome, OutcomeStatus
+from ...assets.ledger.outcome import Outcome
 from ...assets.ledger.run_tags import execution_time
 from ...config.errors import RunTagInvalid
-from .attempts import counts
-from .facts import Attempt, Node
+from .attempts import EndedRun, attempt_of, is_timely, may_count
+from .facts import Attempt, DueState, Node
 
 IN_PROGRESS = tuple(status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES)
 """Statuses of a run that may still evaluate something: all but the finished ones."""
@@ -32,8 +31,6 @@ _MANY = 100_000
 _PAGE = 50
 _MOST_PAGES = 20
 _MOST_KEPT = 100
-
-UNSUCCESSFUL = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 @dataclass
@@ -63,47 +60,50 @@ class RunReader:
         return covered
 
     def attempts(
-        self,
-        instance: dg.DagsterInstance,
-        nodes: Sequence[Node],
-        planned_at: datetime | None,
+        self, instance: dg.DagsterInstance, nodes: Sequence[Node], state: DueState
     ) -> dict[str, list[Attempt]]:
-        """The last runs of each model that ended without evaluating it, newest first.
+        """Returns the last runs of each model that may count against what is due, newest first.
+
+        Which of them do, :func:`.row_of` says.
 
         Args:
-            instance: Where the runs are recorded.
+            instance: The instance that records the runs.
             nodes: The models to look at; those that are due.
-            planned_at: When the environment was planned; what was before does not count.
+            state: What SQLMesh holds due.
         """
-        node_of = {node.fqn: node for node in nodes}
-        last = self._last_runs(instance, list(node_of))
-        runs = records_of(instance, set(last.values()))
-        rows: dict[str, list[Attempt]] = {}
-        for fqn, run_id in last.items():
-            if (record := runs.get(run_id)) and (attempt := self._attempt(instance, fqn, record)):
-                rows[fqn] = [attempt]
-        # Those that may have failed before: the rest of the row.
-        open_rows = {
-            fqn: node_of[fqn]
-            for fqn, (attempt,) in rows.items()
-            if counts(node_of[fqn], planned_at, attempt, attempt)
-        }
-        for record in self._unsuccessful(instance):
-            if not open_rows:
-                break
+        rows = self._newest(instance, nodes, state)
+        # What came before the newest: the rest of the row.
+        open_rows = {node.fqn: node for node in nodes if node.fqn in rows}
+        if not open_rows:
+            return rows
+        for record in self._ended(instance, _earliest(open_rows, rows, state)):
             for fqn in self._covered(instance, record.dagster_run) & open_rows.keys():
-                row, started = rows[fqn], _started(record)
-                if started >= row[-1].started:
+                row, node = rows[fqn], open_rows[fqn]
+                if _started(record) >= row[-1].started:
                     continue
-                earlier = self._attempt(instance, fqn, record)
-                node = open_rows[fqn]
-                if earlier is None or not counts(node, planned_at, row[0], earlier):
+                earlier = self._attempt(instance, node, state, record)
+                if earlier is None or not may_count(node, state, row[0], earlier):
                     del open_rows[fqn]
                     continue
                 row.append(earlier)
-                if sum(each.tried for each in row) >= node.policy.retry.max_attempts:
+                if sum(attempt.tried for attempt in row) >= node.policy.retry.max_attempts:
                     del open_rows[fqn]
+            if not open_rows:
+                break
         return rows
+
+    def _newest(
+        self, instance: dg.DagsterInstance, nodes: Sequence[Node], state: DueState
+    ) -> dict[str, list[Attempt]]:
+        """Returns the last run of each model, if it has ended and may count."""
+        last = self._last_runs(instance, [node.fqn for node in nodes])
+        records = records_of(instance, set(last.values()))
+        return {
+            node.fqn: [attempt]
+            for node in nodes
+            if (record := records.get(last.get(node.fqn, "")))
+            and (attempt := self._attempt(instance, node, state, record))
+        }
 
     def requested_at(
         self, instance: dg.DagsterInstance, models: Sequence[str]
@@ -163,40 +163,24 @@ class RunReader:
         return {checks[key]: last for key, last in executions.items() if key in checks}
 
     def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
-        """The last run that was to evaluate each model, where it did not."""
-        run_ids: dict[str, str] = {}
-        for fqn, record in self._assets(instance, models).items():
-            entry = record.asset_entry
-            materialization = entry.last_materialization
-            # A materialization in that run or, reported without one, after it.
-            if entry.last_run_id and (
-                materialization is None or materialization.run_id != entry.last_run_id
-            ):
-                run_ids[fqn] = entry.last_run_id
-        for fqn, execution in self._checks(instance, models).items():
-            if execution.status is AssetCheckExecutionRecordStatus.PLANNED:
-                run_ids[fqn] = execution.run_id
-        return run_ids
+        """The last run that was to evaluate each model."""
+        assets = self._assets(instance, models)
+        checks = self._checks(instance, models)
+        return {
+            **{
+                fqn: record.asset_entry.last_run_id
+                for fqn, record in assets.items()
+                if record.asset_entry.last_run_id
+            },
+            **{fqn: execution.run_id for fqn, execution in checks.items()},
+        }
 
     def _attempt(
-        self, instance: dg.DagsterInstance, model: str, record: dg.RunRecord
+        self, instance: dg.DagsterInstance, node: Node, state: DueState, record: dg.RunRecord
     ) -> Attempt | None:
+        """What a run was for a model; ``None`` if it goes on, or is too old to count."""
         run = record.dagster_run
-        if run.status not in UNSUCCESSFUL:
-            return None
-        outcome = self._read(instance, run.run_id).get(model)
-        cancelled = run.status is dg.DagsterRunStatus.CANCELED
-        tried = retried = True
-        if outcome is None and cancelled:
-            why, retried = "cancelled", False
-        elif outcome is None or outcome.unreachable:
-            why, tried = "not evaluated", False
-        elif outcome.status in FAILURES:
-            why = outcome.status.value.replace("_", " ")
-        elif outcome.status is OutcomeStatus.CANCELLED:
-            why, retried = "cancelled", False
-        else:
-            # Skipped: what failed is upstream, and holds it as long as it is held itself.
+        if run.status not in FINISHED_STATUSES:
             return None
         ended = datetime.fromtimestamp(record.end_time, tz=UTC) if record.end_time else None
         try:
@@ -204,23 +188,28 @@ class RunReader:
         except RunTagInvalid as error:
             simulated = None
             self._unusable.append(f"{error}; here the tag is left out")
-        return Attempt(
-            run_id=run.run_id,
-            at=simulated or _started(record),
-            started=_started(record),
-            ended=simulated or ended or _started(record),
-            why=why,
-            tried=tried,
-            retried=retried,
+        started = _started(record)
+        if not is_timely(node, state, simulated or started, started):
+            return None
+        return attempt_of(
+            EndedRun(
+                run_id=run.run_id,
+                at=simulated or started,
+                started=started,
+                ended=simulated or ended or started,
+                cancelled=run.status is dg.DagsterRunStatus.CANCELED,
+            ),
+            self._read(instance, run.run_id).get(node.fqn),
         )
 
-    def _unsuccessful(self, instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
-        """The runs that failed or were cancelled, newest first."""
+    def _ended(
+        self, instance: dg.DagsterInstance, after: datetime | None
+    ) -> Iterator[dg.RunRecord]:
+        """The runs that have ended after a moment, whatever the end, newest first."""
+        ended = dg.RunsFilter(statuses=list(FINISHED_STATUSES), updated_after=after)
         cursor = None
         for _ in range(_MOST_PAGES):
-            page = instance.get_run_records(
-                dg.RunsFilter(statuses=list(UNSUCCESSFUL)), limit=_PAGE, cursor=cursor
-            )
+            page = instance.get_run_records(ended, limit=_PAGE, cursor=cursor)
             yield from page
             if len(page) < _PAGE:
                 return
@@ -258,6 +247,20 @@ def moment_of(record: dg.RunRecord) -> datetime:
     except RunTagInvalid:
         # Named where the run counts as an attempt, and by the run itself, which fails with it.
         return _started(record)
+
+
+def _earliest(
+    nodes: Mapping[str, Node], rows: Mapping[str, Sequence[Attempt]], state: DueState
+) -> datetime | None:
+    """Before when no run counts for any of some models; ``None`` if that is not known."""
+    moments = []
+    for fqn in nodes:
+        since, newest = state.due[fqn].since, rows[fqn][0]
+        # The clock on the wall says nothing of when a simulated run counts.
+        if since is None or newest.at != newest.started:
+            return state.planned_at
+        moments.append(since if state.planned_at is None else max(since, state.planned_at))
+    return min(moments)
 
 
 def _written(event: dg.EventLogEntry) -> datetime:

@@ -56,7 +56,7 @@ def parts(
 
 
 def _due(decision: Decision) -> tuple[bool, str]:
-    if objection := decision.plan or decision.lookback:
+    if objection := decision.plan or decision.unrecorded or decision.lookback:
         return False, objection
     return decision.is_due, decision.reason if not decision.held else ""
 

@@ -10,7 +10,16 @@ from zoneinfo import ZoneInfo
 from ..facts.facts import Due, Facts, Limits, Node, spoken, spoken_intervals
 from .retries import retry
 
-REASONS = ("plan", "schedule", "in_progress", "upstream", "retry", "lookback", "limits")
+REASONS = (
+    "plan",
+    "schedule",
+    "in_progress",
+    "upstream",
+    "retry",
+    "unrecorded",
+    "lookback",
+    "limits",
+)
 """Lists the attributes of a decision that hold a model, in the order in which they are told."""
 
 
@@ -30,9 +39,11 @@ class Decision:
         in_progress: Why a run in progress holds it.
         upstream: Why something that it reads holds it.
         retry: Why its last failures hold it.
+        unrecorded: Why evaluating it would only repeat what a run has evaluated and SQLMesh has
+            not recorded.
         limits: Why this tick's run has no place for it.
-        retry_at: When its last failures no longer hold it, in the zone of the settings; ``None``
-            if they do not hold it.
+        retry_at: When its last runs no longer hold it, in the zone of the settings; ``None`` if
+            they do not hold it.
     """
 
     model: str
@@ -46,6 +57,7 @@ class Decision:
     in_progress: str = ""
     upstream: str = ""
     retry: str = ""
+    unrecorded: str = ""
     limits: str = ""
     retry_at: datetime | None = None
 
@@ -102,9 +114,10 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
     - a run in progress covers it, or something upstream or downstream of it;
     - something upstream of it is due and not requested, because SQLMesh would evaluate that first;
       a policy can ignore that;
-    - its last runs failed, as :func:`.retry` tells;
-    - nothing but its lookback is ready, which every tick would evaluate again. What reads it is
-      not held by that, as nothing new is missing upstream;
+    - its last runs failed, or got nowhere, as :func:`.retry` tells;
+    - a run has evaluated all that is due of it, and SQLMesh has not recorded that; or nothing but
+      its lookback is ready. Every tick would evaluate the same again. What reads it is not held by
+      that, as nothing new is missing upstream;
     - as many runs are in progress, or as many models requested, as are allowed.
 
     Args:
@@ -172,6 +185,7 @@ class _Tick:
         return replace(
             decision,
             retry=waits.reason,
+            unrecorded=waits.unrecorded,
             retry_at=waits.at,
             schedule=_schedule(node, self._facts, waits.resumed, self._zone),
         )
@@ -194,7 +208,9 @@ class _Tick:
             # Also through a model that is not due itself: SQLMesh evaluates all that misses
             # intervals upstream, however far.
             self._blocked[node.fqn] = decision.upstream
-        elif decision.is_due and not decision.requested and not decision.lookback:
+        elif decision.is_due and not (
+            decision.requested or decision.lookback or decision.unrecorded
+        ):
             self._blocked[node.fqn] = f"upstream {node.name} is held: {decision.held}"
 
 

@@ -116,7 +116,7 @@ class Planner:
             state,
             unautomated=self._unautomated,
             in_progress=runs.in_progress(instance),
-            attempts=runs.attempts(instance, due, state.planned_at),
+            attempts=runs.attempts(instance, due, state),
             requested_at=runs.requested_at(
                 instance, [node.fqn for node in due if node.policy.min_gap]
             ),

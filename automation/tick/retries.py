@@ -1,4 +1,4 @@
-"""Decides when a model whose runs failed is requested again: a pure function."""
+"""Decides when a model that is due after a run is requested again: a pure function."""
 
 from __future__ import annotations
 
@@ -8,46 +8,56 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from ...config.rules import RetrySettings
-from ..facts.attempts import counts, next_cron
+from ..facts.attempts import is_unrecorded, next_cron, paced_until, row_of
 from ..facts.facts import Attempt, Facts, Node, spoken
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Says what a model's failures mean for it.
+    """Says what a model's last runs mean for it.
 
     Attributes:
         reason: Why they hold it; empty if they do not.
+        unrecorded: Why it is held although it was evaluated; empty if it was not.
         at: When they no longer hold it; ``None`` if they do not.
         resumed: The cron tick that it waits for, or has waited for, after its last attempt.
     """
 
     reason: str = ""
+    unrecorded: str = ""
     at: datetime | None = None
     resumed: datetime | None = None
 
 
 def retry(node: Node, facts: Facts, zone: ZoneInfo) -> Retry:
-    """Decides whether a model's failures hold it.
+    """Decides whether a model's last runs hold it.
 
     - One that failed is requested again after a delay, which doubles each time up to a limit,
       until it has had all its attempts. Then it waits for its next cron tick.
-    - One that was not even tried is requested again at once, then after a minute, two, four, up
-      to an hour.
+    - One whose run ended in any other way without evaluating it is requested again at once, then
+      after a minute, two, four, up to an hour.
+    - One whose run evaluated other intervals than those that are due goes on at once, or a minute
+      after that run if it was not the first since the model's last cron tick.
     - One whose run a person has cancelled waits for its next cron tick.
+    - One of which a run has evaluated all that is due waits for its next cron tick: SQLMesh has
+      not recorded it, and would evaluate the same at every tick.
 
     Args:
-        node: The model.
+        node: The model, which is due.
         facts: What the tick has read.
         zone: The zone of the times.
     """
     attempts = facts.attempts.get(node.fqn, ())
-    row = [a for a in attempts if counts(node, facts.state.planned_at, attempts[0], a)]
+    row = row_of(node, facts.state, attempts)
     if not row:
-        return Retry()
+        return _paced(node, facts, attempts, zone)
     last, following = row[0], next_cron(node, row[0])
     failures = [attempt for attempt in row if attempt.tried]
-    spent = len(failures) >= node.policy.retry.max_attempts or not last.retried
+    repeats = is_unrecorded(node, facts.state, last)
+    if repeats and last.ended > facts.state.at:
+        # SQLMesh's state was read before the run's end.
+        return Retry(f"run {last.run_id} has just evaluated it")
+    spent = len(failures) >= node.policy.retry.max_attempts or not last.retried or repeats
     if facts.state.at >= following:
         return Retry(resumed=following if spent else None)
     if spent:
@@ -61,20 +71,31 @@ def retry(node: Node, facts: Facts, zone: ZoneInfo) -> Retry:
     return Retry(f"{last.why} in run {last.run_id}; {what} at {spoken(again)}", at=again)
 
 
+def _paced(node: Node, facts: Facts, attempts: Sequence[Attempt], zone: ZoneInfo) -> Retry:
+    """Returns why a model waits whose last run evaluated something else than what is due."""
+    until = paced_until(node, facts.state, attempts)
+    if until is None or facts.state.at >= until:
+        return Retry()
+    again = min(until, next_cron(node, attempts[0])).astimezone(zone)
+    return Retry(f"run {attempts[0].run_id} evaluated a part; goes on at {spoken(again)}", at=again)
+
+
 def _waits_for_cron(node: Node, facts: Facts, row: Sequence[Attempt], zone: ZoneInfo) -> Retry:
-    """Returns why a model that has no attempt left waits for its cron, or the schedule after."""
+    """Returns why a model is not tried before its next cron tick, or the schedule after that."""
     last, following = row[0], next_cron(node, row[0])
-    failures = sum(attempt.tried for attempt in row)
-    number = f", attempt {failures} of {node.policy.retry.max_attempts}" if last.retried else ""
     when, again = "at", following
     if (schedule := node.policy.schedule) is not None:
         when, again = "after", schedule.opens(max(facts.since(node), following))
     local = again.astimezone(zone)
-    return Retry(
-        f"{last.why} in run {last.run_id}{number}; "
-        f"tried again {when} its next cron tick, {spoken(local)}",
-        at=local,
-    )
+    until = f"tried again {when} its next cron tick, {spoken(local)}"
+    if is_unrecorded(node, facts.state, last):
+        return Retry(
+            unrecorded=f"evaluated in run {last.run_id}, and SQLMesh did not record it; {until}",
+            at=local,
+        )
+    failures = sum(attempt.tried for attempt in row)
+    number = f", attempt {failures} of {node.policy.retry.max_attempts}" if last.retried else ""
+    return Retry(f"{last.why} in run {last.run_id}{number}; {until}", at=local)
 
 
 def _again(row: Sequence[Attempt], policy: RetrySettings) -> datetime:

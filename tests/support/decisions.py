@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from dagster_sqlmesh_automation.assets.definitions.policy import Policy
+from dagster_sqlmesh_automation.assets.intervals import Interval
 from dagster_sqlmesh_automation.automation.facts.facts import (
     Attempt,
     Due,
@@ -53,11 +54,15 @@ def due(*names: str, since: datetime = INTERVAL[1]) -> dict[str, Due]:
 
 
 def failed(
-    *moments: datetime, why: str = "failed", tried: bool = True, retried: bool = True
+    *moments: datetime,
+    why: str = "failed",
+    tried: bool = True,
+    retried: bool = True,
+    evaluated: tuple[Interval, ...] = (),
 ) -> list[Attempt]:
     """Attempts that ended at these moments; the runs are numbered in the order of time."""
-    runs = list(enumerate(sorted(moments), start=1))
-    return [Attempt(f"run-{n}", at, at, at, why, tried, retried) for n, at in reversed(runs)]
+    runs = reversed(list(enumerate(sorted(moments), start=1)))
+    return [Attempt(f"run-{n}", at, at, at, why, tried, retried, evaluated) for n, at in runs]
 
 
 @dataclass

@@ -18,6 +18,8 @@ from sqlmesh.core.snapshot import Snapshot, SnapshotChangeCategory, missing_inte
 
 from dagster_sqlmesh_automation.assets.definitions.policy import Policy
 from dagster_sqlmesh_automation.assets.intervals import moment
+from dagster_sqlmesh_automation.assets.ledger.outcome import Outcome, OutcomeStatus
+from dagster_sqlmesh_automation.automation.facts.attempts import EndedRun, attempt_of
 from dagster_sqlmesh_automation.automation.facts.facts import (
     Attempt,
     Due,
@@ -241,12 +243,12 @@ class Simulation:
         alive = self.random.randrange(0, len(run.models)) if run.dies else len(run.models)
         for number, name in enumerate(run.models):
             if number >= alive:
-                self._attempt(run, name, "not evaluated", tried=False)
+                self._attempt(run, name, None)
             elif self._upstream(name) & failed:
-                continue
+                self._attempt(run, name, OutcomeStatus.SKIPPED)
             elif trouble and self.random.random() < self.failure_rate:
                 failed.add(name)
-                self._attempt(run, name, "failed", tried=True)
+                self._attempt(run, name, OutcomeStatus.FAILED)
             else:
                 self._attempts.pop(name, None)
                 self._execute(run, name)
@@ -267,8 +269,9 @@ class Simulation:
         """Kind of a model."""
         return next(design.kind for design in self.designs if design.name == name)
 
-    def _attempt(self, run: SimulatedRun, name: str, why: str, *, tried: bool) -> None:
-        attempt = Attempt(run.run_id, run.started, run.started, run.ends, why, tried)
+    def _attempt(self, run: SimulatedRun, name: str, status: OutcomeStatus | None) -> None:
+        ended = EndedRun(run.run_id, run.started, run.started, run.ends)
+        attempt = attempt_of(ended, Outcome(name, name, status) if status else None)
         self._attempts.setdefault(name, []).insert(0, attempt)
 
     def _moments(self, at: datetime, decisions: dict[str, Decision]) -> list[datetime]:

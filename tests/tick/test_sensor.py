@@ -12,6 +12,8 @@ from generator import Design, generate_project
 from support import projects
 from support.ticks import Automation
 
+from dagster_sqlmesh_automation.assets.ledger.run_tags import EXECUTION_TIME_TAG
+
 FIRST = datetime(2026, 10, 14, 1, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 10, 15, tzinfo=UTC)
 
@@ -49,7 +51,8 @@ def test_a_run_of_a_whole_job_holds_its_models_too(automation: Automation) -> No
 
 def test_an_ended_run_holds_nothing(automation: Automation) -> None:
     job = automation.location.definitions.resolve_implicit_global_asset_job_def()
-    automation.instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS)
+    tags = {EXECUTION_TIME_TAG: (FIRST - timedelta(minutes=1)).isoformat()}
+    automation.instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS, tags=tags)
     assert automation.tick(FIRST).run_requests
 
 
