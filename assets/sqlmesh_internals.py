@@ -6,7 +6,7 @@ renames one of these attributes breaks this file, and the tests that its functio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sqlmesh.core.context import Context
     from sqlmesh.core.engine_adapter.base import EngineAdapter
     from sqlmesh.core.model import Model
+    from sqlmesh.core.scheduler import Scheduler
+    from sqlmesh.core.snapshot import Snapshot
     from sqlmesh.core.state_sync import StateSync
 
 
@@ -66,6 +68,29 @@ def load_materializations(context: Context) -> None:
     ``tests/execution/test_outcomes.py``.
     """
     context._load_materializations()
+
+
+def guard_signals(scheduler: Scheduler, raised: Callable[[Snapshot, BaseException], None]) -> None:
+    """Has a scheduler go on where a model's signals raise, with all of its intervals as ready.
+
+    Public is only the loop over all models, which ends there. Noticed by
+    ``tests/execution/test_signals.py``.
+
+    Args:
+        scheduler: The scheduler that is to ask the signals.
+        raised: Takes the model and what was raised.
+    """
+    original = scheduler._check_ready_intervals
+
+    def check(snapshot: Snapshot, intervals: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(snapshot, intervals, *args, **kwargs)
+        # A signal is the user's own code, which may raise anything, or call exit().
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - handed on
+            raised(snapshot, error)
+            return intervals
+
+    scheduler._check_ready_intervals = check  # type: ignore[method-assign]
 
 
 def set_default_catalog(adapter: EngineAdapter, catalog: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,18 @@ from sqlmesh.core.snapshot import SnapshotId, snapshots_to_dag
 from sqlmesh.core.snapshot.definition import expand_range
 
 from ..intervals import Interval, moment
+from ..ledger.outcome import error_message
 from ..project.opening import SQLMESH_LOCK
 from ..project.outages import is_outage
 from ..project.snapshots import display_name
 from .recorder import Progress
-from .scheduler import error_message
 
 if TYPE_CHECKING:
     from sqlmesh.core.snapshot import DeployabilityIndex, Snapshot
 
     from .scheduler import RecordingScheduler
+
+_log = logging.getLogger(__name__)
 
 
 class SignalConsole(NoopConsole):
@@ -28,16 +31,23 @@ class SignalConsole(NoopConsole):
 
     Attributes:
         holding: The first signal that was not ready for all intervals, by the model's ``fqn``.
+        asked: The signals that have answered, by the model's ``fqn``.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.holding: dict[str, str] = {}
+        self.asked: dict[str, set[str]] = {}
+
+    def start_signal_progress(self, snapshot: Snapshot, *args: Any, **kwargs: Any) -> None:
+        """SQLMesh is about to ask a model's signals."""
+        self.asked[snapshot.name] = set()
 
     def update_signal_progress(
         self, snapshot: Snapshot, signal_name: str, *args: Any, **kwargs: Any
     ) -> None:
         """SQLMesh has asked a signal which intervals are ready."""
+        self.asked[snapshot.name].add(signal_name)
         if kwargs["ready_intervals"] != kwargs["check_intervals"]:
             self.holding.setdefault(snapshot.name, signal_name)
 
@@ -114,15 +124,14 @@ class RecordingConsole(SignalConsole):
     def start_evaluation_progress(self, batched_intervals: Any, *args: Any, **kwargs: Any) -> None:
         """SQLMesh knows what it is going to evaluate."""
         self._started = True
-        batches = {
-            snapshot.name: [(moment(start), moment(end)) for start, end in intervals]
-            for snapshot, intervals in batched_intervals.items()
-        }
+        batches = _by_name(batched_intervals)
+        scheduler = self._scheduler
+        passed_over = _by_name({**scheduler.apart, **scheduler.passed_over})
         self._unready = unready_reasons(self.holding, self._scheduler.snapshots)
         inherited = {
             name: done
             for name, planned in self._scheduler.recorder.inherited.items()
-            if (done := self._recorded(name, planned, batches.get(name, ())))
+            if (done := self._recorded(name, planned, (batches | passed_over).get(name, ())))
         }
         feeding = {
             ancestor
@@ -133,12 +142,15 @@ class RecordingConsole(SignalConsole):
         asked = self._wanted & self._considered
         self._scheduler.recorder.planned(
             {
-                name: self._progress(name, batches, inherited.get(name, []), name in feeding)
-                for name in asked | batches.keys() | inherited.keys()
+                name: self._progress(
+                    name, batches | passed_over, inherited.get(name, []), name in feeding
+                )
+                for name in asked | batches.keys() | passed_over.keys() | inherited.keys()
             },
             self._wanted,
             new={name: self._unrecorded(name, each) for name, each in batches.items() if each},
         )
+        self._pass_over(passed_over)
 
     def _progress(
         self,
@@ -160,6 +172,24 @@ class RecordingConsole(SignalConsole):
             next_interval=_next(snapshot, self._at),
             feeds_executed=feeds_executed,
         )
+
+    def _pass_over(self, models: Iterable[str]) -> None:
+        """Tells what SQLMesh does not try: models whose readiness nobody can tell, their readers.
+
+        Args:
+            models: Both, by ``fqn``.
+        """
+        scheduler = self._scheduler
+        for name, failure in scheduler.unready.items():
+            scheduler.failed.add(name)
+            _log.warning("%s: %s", name, failure.what, exc_info=failure.cause)
+            scheduler.recorder.failed(
+                name, error=str(failure), audit=False, unreachable=failure.unreachable
+            )
+        scheduler.recorder.close_failures()
+        for name in models:
+            if upstream := scheduler.unready_upstream(name) - {name}:
+                scheduler.recorder.skipped(name, upstream)
 
     def _recorded(
         self, name: str, planned: Sequence[Interval], again: Sequence[Interval]
@@ -225,6 +255,13 @@ class RecordingConsole(SignalConsole):
                     audit=False,
                     unreachable=is_outage(cause),
                 )
+
+
+def _by_name(intervals: Mapping[Snapshot, Any]) -> dict[str, list[Interval]]:
+    return {
+        snapshot.name: [(moment(start), moment(end)) for start, end in ranges]
+        for snapshot, ranges in intervals.items()
+    }
 
 
 def _next(snapshot: Snapshot, at: datetime) -> datetime:

@@ -25,6 +25,7 @@ from ..project.opening import duckdb_files, open_context
 from ..project.snapshots import display_name
 from ..sqlmesh_internals import load_materializations
 from .console import RecordingConsole
+from .readiness import take_empty_restatements
 from .recorder import Recorder
 from .scheduler import RecordingScheduler, ancestors
 
@@ -78,7 +79,7 @@ def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: R
         EnvironmentNotFound: The environment has never been planned.
         Unavailable: A database stays locked or is out of reach, or the lease was lost.
         ConfigurationError: The project cannot be opened.
-        SQLMeshFailed: SQLMesh gave up before evaluating anything, for example on a signal's error.
+        SQLMeshFailed: SQLMesh gave up before evaluating anything.
     """
     wait = Wait(settings.lease_timeout_seconds, request.say, request.given_up, settings.place)
     with (
@@ -134,6 +135,8 @@ def _run(
     console = RecordingConsole()
     context.console = console
     scheduler = RecordingScheduler.of(context, environment, recorder, lease)
+    for line in take_empty_restatements(scheduler.snapshots.values(), request.at):
+        request.say(line)
     selected = frozenset(request.selected) - recorder.recorded
     for model in selected - scheduler.snapshots_by_name.keys():
         recorder.absent(model, request.selected[model], settings.environment)

@@ -194,8 +194,14 @@ class Recorder:
     def passed_over(self, model: str, name: str, failed: Collection[str]) -> None:
         """Takes a selected model that is not tried because models upstream of it have failed."""
         with self._lock:
+            self._progress[model] = Progress(name, "")
+            self.skipped(model, failed)
+
+    def skipped(self, model: str, failed: Collection[str]) -> None:
+        """Takes a model with batches that are not tried because models upstream have failed."""
+        with self._lock:
             names = sorted(self._progress[upstream].name for upstream in failed)
-            self._progress[model] = Progress(name, "", reason=f"upstream {', '.join(names)} failed")
+            self._progress[model].reason = f"upstream {', '.join(names)} failed"
             self._finish(model, OutcomeStatus.SKIPPED)
 
     def close_failures(self) -> None:

@@ -9,17 +9,17 @@ from collections import deque
 from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlmesh.core.scheduler import Scheduler
 from sqlmesh.core.snapshot import DeployabilityIndex
 from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
 
 from ..intervals import Interval, moment
 from ..lease.server import ModelLease
-from ..ledger.outcome import AuditOutcome
+from ..ledger.outcome import AuditOutcome, error_message
 from ..naming import check_name
 from ..project.model_facts import audit_args
 from ..project.outages import is_outage
 from ..project.snapshots import display_name, table_identity
+from .readiness import ReadinessScheduler
 from .recorder import Recorder
 
 if TYPE_CHECKING:
@@ -29,13 +29,21 @@ if TYPE_CHECKING:
     from sqlmesh.core.snapshot import Snapshot, SnapshotEvaluator
 
 
-class RecordingScheduler(Scheduler):
-    """SQLMesh's scheduler, which tells the recorder of every batch it evaluates."""
+class RecordingScheduler(ReadinessScheduler):
+    """SQLMesh's scheduler, which tells the recorder of every batch it evaluates.
+
+    Attributes:
+        failed: ``fqn`` of what has failed.
+        left_out: Why a standalone audit is left out, by ``fqn``.
+        passed_over: What would be evaluated if nothing upstream of it, or it itself, were in
+            :attr:`unready`.
+    """
 
     recorder: Recorder
     lease: ModelLease
     failed: set[str]
     left_out: dict[str, str]
+    passed_over: dict[Snapshot, Any]
     index: DeployabilityIndex
 
     @classmethod
@@ -54,7 +62,7 @@ class RecordingScheduler(Scheduler):
             notification_target_manager=context.notification_target_manager,
         )
         scheduler.recorder, scheduler.lease = recorder, lease
-        scheduler.failed, scheduler.left_out = set(), {}
+        scheduler.failed, scheduler.left_out, scheduler.passed_over = set(), {}, {}
         # As Context.run: only prod's tables are all deployable.
         scheduler.index = (
             DeployabilityIndex.all_deployable()
@@ -68,7 +76,8 @@ class RecordingScheduler(Scheduler):
         """Evaluates one batch and audits it; a failure is recorded on its way to the caller."""
         try:
             return super().evaluate(snapshot, *args, **kwargs)
-        except Exception as error:
+        # A Python model or a macro that calls exit() would end SQLMesh and the whole run.
+        except (Exception, SystemExit) as error:
             self.failed.add(snapshot.name)
             audit = isinstance(error, NodeAuditsErrors)
             sql = None if audit else _rendered(snapshot, self, kwargs)
@@ -79,6 +88,8 @@ class RecordingScheduler(Scheduler):
                 sql=sql,
                 unreachable=is_outage(error),
             )
+            if isinstance(error, SystemExit):
+                raise SQLMeshError(error_message(error)) from error
             raise
 
     def merged_missing_intervals(self, *args: Any, **kwargs: Any) -> Any:
@@ -115,7 +126,9 @@ class RecordingScheduler(Scheduler):
         selected = (
             selected_snapshots if selected_snapshots is not None else set(self.snapshots_by_name)
         )
-        missing = {snapshot.name for snapshot in intervals_by_snapshot} - selected
+        missing = {each.name for each in (*intervals_by_snapshot, *self.apart)} - selected
+        self.apart = {each: self.apart[each] for each in self.apart if each.name in selected}
+        self.unready = {name: self.unready[name] for name in self.unready if name in selected}
         for snapshot in intervals_by_snapshot:
             if snapshot.is_audit and (lacking := missing & self.ancestors(snapshot.name)):
                 named = ", ".join(
@@ -127,6 +140,20 @@ class RecordingScheduler(Scheduler):
             for snapshot, intervals in intervals_by_snapshot.items()
             if snapshot.name in selected and snapshot.name not in self.left_out
         }
+
+    def batch_intervals(self, merged_intervals: Any, *args: Any, **kwargs: Any) -> Any:
+        """What is evaluated, without models whose readiness cannot be told and what reads them."""
+        batches = super().batch_intervals(merged_intervals, *args, **kwargs)
+        self.passed_over = {
+            snapshot: intervals
+            for snapshot, intervals in batches.items()
+            if snapshot.name in self.unready or self.unready_upstream(snapshot.name)
+        }
+        return {each: batches[each] for each in batches if each not in self.passed_over}
+
+    def unready_upstream(self, name: str) -> set[str]:
+        """What a snapshot reads, directly or not, whose readiness cannot be told, by name."""
+        return self.unready.keys() & self.ancestors(name) if self.unready else set()
 
     def recorded_intervals(self, name: str) -> list[Interval]:
         """What SQLMesh has recorded of a snapshot, as it was at the beginning of the run."""
@@ -194,11 +221,6 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
 
     audit.__wrapped__ = original  # type: ignore[attr-defined]
     evaluator.audit = audit  # type: ignore[method-assign, assignment]
-
-
-def error_message(error: BaseException) -> str:
-    """An error with its kind, as outcomes show it."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _rendered(

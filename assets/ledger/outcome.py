@@ -150,6 +150,11 @@ class Outcome:
 _OUTCOME = TypeAdapter(Outcome)
 
 
+def error_message(error: BaseException) -> str:
+    """An error with its kind, as outcomes show it."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 @dataclass(frozen=True)
 class Legacy:
     """What a process that executed a round and died has left in the ledger.

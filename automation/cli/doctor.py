@@ -126,7 +126,27 @@ def environment(examined: Examined) -> Iterator[Finding]:
     for line in plan.warnings:
         if line == examined.location.manifest.outdated:
             continue  # :func:`manifest_file` tells
+        if line in plan.state.warnings:
+            yield Finding(line, "Change the cron, or take it away, and plan.", exit_code=2)
+            continue
         yield Finding(line, "Models are decided without it; end or delete the run to be rid of it.")
+
+
+def failed(examined: Examined) -> Iterator[Finding]:
+    """Names the models that fail at every tick, before a run can try them."""
+    decisions, plan = examined.plan.failed, examined.plan
+    for decision in decisions[:_MOST_NAMES]:
+        line = f"upstream {decision.name} failed: "
+        readers = sum(each.held.startswith(line) for each in plan.due)
+        yield Finding(
+            f"{decision.name} {decision.reason}; it is not requested while that is so, nor "
+            f"{readers} due that read{'s' * (readers == 1)} it",
+            "Mend what its signal asks or the signal itself, which is planned anew then. A run of "
+            "the asset by hand shows whether it fails in runs as well.",
+            exit_code=1,
+        )
+    if len(decisions) > _MOST_NAMES:
+        yield Finding(f"{len(decisions) - _MOST_NAMES} more models fail so", exit_code=1)
 
 
 def _being_applied(examined: Examined) -> tuple[str, str]:
@@ -286,6 +306,7 @@ def deployment(examined: Examined) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
     manifest_file,
     environment,
+    failed,
     tick_time,
     lease,
     zones,

@@ -130,6 +130,7 @@ class Explanation:
                 "intervals": [interval_to_json(interval) for interval in due.intervals],
                 "since": _json(due.since),
                 "waiting": due.waiting,
+                "failed": due.failed,
             },
             "recorded": recorded
             and {

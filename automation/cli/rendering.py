@@ -221,5 +221,5 @@ def _decided(decision: Decision) -> Text:
     if decision.requested:
         assert decision.due is not None
         return Text(f"requested: {spoken_intervals(decision.due.intervals)}", style="green")
-    style = "yellow" if decision.due is not None else "dim"
+    style = "red" if decision.failed else "yellow" if decision.due is not None else "dim"
     return Text(decision.reason, style=style)

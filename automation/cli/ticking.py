@@ -45,8 +45,10 @@ class TickReport:
 
     @property
     def failed(self) -> bool:
-        """Returns whether a model failed, or the run did."""
-        return not self.success or any(o.status in FAILURES for o in self.outcomes.values())
+        """Returns whether a model failed, before the run or in it, or the run did."""
+        if self.plan.failed or not self.success:
+            return True
+        return any(outcome.status in FAILURES for outcome in self.outcomes.values())
 
 
 class AbortWatch:
@@ -201,7 +203,7 @@ def _model_json(
             {"name": audit.check, "passed": audit.passed, "blocking": audit.blocking}
             for audit in (*(outcome.audits if outcome else ()), *audits)
         ],
-        "error": outcome.error if outcome else None,
+        "error": outcome.error if outcome else decision.held if decision.failed else None,
     }
 
 

@@ -7,13 +7,12 @@ The same steps that ``Context.run`` takes before it evaluates, on the state as i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from sqlmesh.core.scheduler import Scheduler
 from sqlmesh.core.snapshot import (
     DeployabilityIndex,
     Snapshot,
@@ -22,6 +21,7 @@ from sqlmesh.core.snapshot import (
 )
 
 from ...assets.execution.console import SignalConsole, unready_reasons
+from ...assets.execution.readiness import ReadinessScheduler, take_empty_restatements
 from ...assets.intervals import Interval, moment
 from ...assets.lease.waiting import Wait, database_lease
 from ...assets.project.ahead import recorded_ahead
@@ -30,7 +30,7 @@ from ...assets.project.failures import naming_failures
 from ...assets.project.opening import SQLMESH_LOCK, duckdb_files, open_context
 from ...config.settings import AutomationSettings
 from .facts import Due, DueState, Hashes
-from .intervals import Range, due_since, first_outside, joined
+from .intervals import Before, due_of
 from .state import deployable, intervals_since, restated_at, uncached, unchanged, written_state
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class DueReader:
         self._snapshots: dict[Any, Snapshot] = {}
         self._deployable: DeployabilityIndex | None = None
         self._answer: _Answer | None = None
+        self._warnings: list[str] = []
 
     def read(self, at: datetime) -> DueState:
         """What SQLMesh would evaluate at a moment, past or future.
@@ -109,6 +110,7 @@ class DueReader:
 
     def _read(self, context: Context, environment: Environment, at: datetime) -> DueState:
         self._refresh(context, environment)
+        self._warnings += take_empty_restatements(self._snapshots.values(), at)
         self._deployable = deployable(environment, self._snapshots)
         return DueState(
             at=at,
@@ -123,6 +125,7 @@ class DueReader:
                 for each in self._snapshots.values()
                 if not (each.is_model and each.model.kind.is_external)
             },
+            warnings=tuple(self._warnings),
         )
 
     def _changes_at(self, state: DueState) -> datetime:
@@ -193,6 +196,7 @@ class DueReader:
         state = uncached(context)
         if environment.plan_id != self._plan_id or not environment.finalized_ts:
             self._snapshots = dict(state.get_snapshots(environment.snapshots))
+            self._warnings = []
             self._plan_id = environment.plan_id
             return
         restated = [
@@ -212,14 +216,14 @@ class DueReader:
         index = deployable(environment, snapshots)
         console = SignalConsole()
         before = {
-            snapshot.name: _Before(list(snapshot.intervals), restated_at(snapshot))
+            snapshot.name: Before(list(snapshot.intervals), restated_at(snapshot))
             for snapshot in snapshots.values()
             if prod and snapshot.is_model and snapshot.model.auto_restatement_cron
         }
         with unchanged(snapshots):
             if prod:  # as Context.run, which enables auto restatements for prod alone
                 apply_auto_restatements(snapshots, at)
-            scheduler = Scheduler(
+            scheduler = ReadinessScheduler(
                 snapshots.values(),
                 context.snapshot_evaluator,
                 uncached(context),
@@ -244,12 +248,13 @@ class DueReader:
             }
         reasons = unready_reasons(console.holding, scheduler.snapshots)
         return {
-            snapshot.name: _due(
+            snapshot.name: due_of(
                 snapshot,
                 intervals,
                 recorded[snapshot.name],
                 reasons.get(snapshot.name, ""),
-                before.get(snapshot.name, _Before()),
+                before.get(snapshot.name, Before()),
+                scheduler.unready.get(snapshot.name),
                 at,
             )
             for snapshot, intervals in batches.items()
@@ -278,36 +283,3 @@ class DueReader:
                     by_cron[cron] = snapshot.node.cron_next(at)
                 by_name[snapshot.name] = by_cron[cron]
         return by_name
-
-
-class _Before(NamedTuple):
-    """What SQLMesh had recorded of a model before an automatic restatement that is due.
-
-    Attributes:
-        intervals: The intervals that it had then.
-        restated_at: When the restatement became due; ``None`` where none is.
-    """
-
-    intervals: Sequence[Range] = ()
-    restated_at: datetime | None = None
-
-
-def _due(
-    snapshot: Snapshot,
-    intervals: list[Range],
-    recorded: list[Range],
-    unready: str,
-    before: _Before,
-    at: datetime,
-) -> Due:
-    only_lookback = bool(intervals) and all(
-        first_outside(interval, recorded) is None for interval in intervals
-    )
-    waits = not intervals or only_lookback
-    since = due_since(snapshot, intervals, recorded, before.intervals, before.restated_at)
-    return Due(
-        intervals=tuple((moment(start), moment(end)) for start, end in joined(intervals)),
-        since=since if since is not None and since <= at else None,
-        waiting=(unready or "upstream is not ready") if waits else "",
-        only_lookback=only_lookback,
-    )

@@ -44,12 +44,15 @@ class Due:
             repeat them. It does so at every run while a signal holds a newer one back.
         since: When SQLMesh first held the earliest of them due, aware; ``None`` where only an
             interval is due that has not ended yet, as of a model that allows partial ones.
+        failed: Why SQLMesh cannot tell whether it is ready, such as what its signal raised. The
+            intervals are all that it misses then.
     """
 
     intervals: tuple[Interval, ...] = ()
     waiting: str = ""
     only_lookback: bool = False
     since: datetime | None = None
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class DueState:
         altered: When SQLMesh last wrote each model's table, in milliseconds since 1970, by
             ``fqn``. Models that it has not written are left out.
         hashes: The hashes of every model and standalone audit but external tables, by ``fqn``.
+        warnings: What SQLMesh cannot work with and was left out; a line each.
     """
 
     at: datetime
@@ -89,6 +93,7 @@ class DueState:
     next_cron: Mapping[str, datetime]
     altered: Mapping[str, int] = field(default_factory=dict)
     hashes: Mapping[str, Hashes] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     @property
     def unfinished(self) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from ...assets.intervals import moment
+from .facts import Due
+
+_LONGEST_ERROR = 300
 Range = tuple[int, int]
 
 
@@ -62,3 +68,51 @@ def due_since(
     end: datetime = snapshot.node.interval_unit.cron_next(first)
     tick: datetime = snapshot.node.cron_floor(end)
     return end if tick == end else snapshot.node.cron_next(end)
+
+
+class Before(NamedTuple):
+    """What SQLMesh had recorded of a model before an automatic restatement that is due.
+
+    Attributes:
+        intervals: The intervals that it had then.
+        restated_at: When the restatement became due; ``None`` where none is.
+    """
+
+    intervals: Sequence[Range] = ()
+    restated_at: datetime | None = None
+
+
+def due_of(
+    snapshot: Any,
+    intervals: list[Range],
+    recorded: list[Range],
+    waiting: str,
+    before: Before,
+    failure: object,
+    at: datetime,
+) -> Due:
+    """What SQLMesh would do with one model.
+
+    Args:
+        snapshot: SQLMesh's snapshot of the model.
+        intervals: What SQLMesh would evaluate.
+        recorded: The intervals that SQLMesh has recorded.
+        waiting: What holds intervals that are not ready; empty where it is the upstream.
+        before: What was recorded before a restatement that is due.
+        failure: Why nobody can tell whether it is ready; ``None`` where SQLMesh can.
+        at: The moment.
+    """
+    only_lookback = bool(intervals) and all(
+        first_outside(interval, recorded) is None for interval in intervals
+    )
+    since = due_since(snapshot, intervals, recorded, before.intervals, before.restated_at)
+    due = Due(
+        intervals=tuple((moment(start), moment(end)) for start, end in joined(intervals)),
+        since=since if since is not None and since <= at else None,
+    )
+    if failure is not None:
+        return replace(due, failed=textwrap.shorten(str(failure), _LONGEST_ERROR, placeholder=" …"))
+    if intervals and not only_lookback:
+        return due
+    waiting = waiting or "upstream is not ready"
+    return replace(due, waiting=waiting, only_lookback=only_lookback)

@@ -56,6 +56,8 @@ def parts(
 
 
 def _due(decision: Decision) -> tuple[bool, str]:
+    if decision.failed:
+        return False, decision.reason
     if objection := decision.plan or decision.unrecorded or decision.lookback:
         return False, objection
     return decision.is_due, decision.reason if not decision.held else ""

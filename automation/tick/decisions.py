@@ -14,6 +14,7 @@ REASONS = (
     "plan",
     "schedule",
     "in_progress",
+    "readiness",
     "upstream",
     "retry",
     "unrecorded",
@@ -77,6 +78,16 @@ class Decision:
         return str(getattr(self, self.held_by)) if self.held_by else ""
 
     @property
+    def readiness(self) -> str:
+        """Returns why nobody can tell whether it is ready; empty if SQLMesh can."""
+        return self.due.failed if self.due is not None else ""
+
+    @property
+    def failed(self) -> bool:
+        """Returns whether it is due and fails before a run can try it."""
+        return self.is_due and self.held_by == "readiness"
+
+    @property
     def lookback(self) -> str:
         """Returns why evaluating it would only repeat its lookback; empty if it would do more."""
         if self.due is None or not self.due.only_lookback:
@@ -100,6 +111,8 @@ class Decision:
             return f"up to date{following}"
         if not self.due.intervals:
             return f"not ready: {self.due.waiting}"
+        if self.failed:
+            return f"failed: {self.held}"
         return f"held: {self.held}" if self.held else f"due: {spoken_intervals(self.due.intervals)}"
 
 
@@ -112,6 +125,8 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
     - it is paused, its schedule has not fired since SQLMesh held it due, or its last request is
       too recent;
     - a run in progress covers it, or something upstream or downstream of it;
+    - its signal raises, so that SQLMesh cannot tell whether it is ready. A run would only fail
+      on it, tick after tick;
     - something upstream of it is due and not requested, because SQLMesh would evaluate that first;
       a policy can ignore that;
     - its last runs failed, or got nowhere, as :func:`.retry` tells;
@@ -204,6 +219,8 @@ class _Tick:
         """Remembers why what reads a model is held."""
         if run_id := self._facts.in_progress.get(node.fqn):
             self._blocked[node.fqn] = f"upstream {node.name} is being evaluated by run {run_id}"
+        elif decision.failed:
+            self._blocked[node.fqn] = f"upstream {node.name} failed: {decision.held}"
         elif decision.upstream:
             # Also through a model that is not due itself: SQLMesh evaluates all that misses
             # intervals upstream, however far.

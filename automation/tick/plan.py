@@ -43,6 +43,11 @@ class TickPlan:
         return [decision for decision in self.decisions.values() if decision.is_due]
 
     @cached_property
+    def failed(self) -> list[Decision]:
+        """Returns the decisions on the models that fail before a run can try them."""
+        return [decision for decision in self.due if decision.failed]
+
+    @cached_property
     def requested(self) -> list[Decision]:
         """Returns the decisions on the models that the tick requests."""
         return [decision for decision in self.due if decision.requested]
@@ -67,9 +72,10 @@ class TickPlan:
         if self.state.unfinished:
             return f"{self.counted}; held: {self.state.unfinished}"
         if self.due:
-            first = self.due[0]
+            first = (self.failed or self.due)[0]
+            why = first.reason if first.failed else first.held
             more = f" (and {len(self.due) - 1} more)" if len(self.due) > 1 else ""
-            return f"{self.counted}, all held: {first.name}: {first.held}{more}"
+            return f"{self.counted}, all held: {first.name}: {why}{more}"
         upcoming = [d for d in self.decisions.values() if d.next_cron is not None]
         if not upcoming:
             return self.counted
@@ -103,7 +109,7 @@ class TickPlan:
         for decision in self.decisions.values():
             if decision.is_due:
                 assert decision.due is not None
-                verdict = f"held: {decision.held}" if decision.held else "requested"
+                verdict = "requested" if decision.requested else decision.reason
                 yield f"{decision.name} {verdict} ({spoken_intervals(decision.due.intervals)})"
             elif decision.due is not None:
                 yield f"{decision.name} {decision.reason}"

@@ -106,7 +106,7 @@ class Planner:
             attempts=facts.attempts,
             parents=self._parents,
             keys=self._index.keys,
-            warnings=[*self._outdated, *self._runs.take_unusable()],
+            warnings=[*self._outdated, *state.warnings, *self._runs.take_unusable()],
         )
 
     def _facts(self, instance: dg.DagsterInstance, state: DueState, due: Sequence[Node]) -> Facts:

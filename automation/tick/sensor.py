@@ -110,6 +110,8 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         measured.planned(plan)
         for line in plan.lines():
             context.log.info(line)
+        for decision in plan.failed:
+            context.log.error(f"{decision.name} {decision.reason}")
         for line in plan.warnings:
             context.log.warning(line)
         planner = self._planner

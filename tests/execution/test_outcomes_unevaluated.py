@@ -162,22 +162,6 @@ def test_what_sqlmesh_executes_below_a_held_model_is_reported_as_executed(
     assert executions() == 2
 
 
-def test_a_signal_that_raises_fails_every_step_and_nothing_is_recorded(
-    automation: Automation, executions: Count
-) -> None:
-    sql(automation.project, "DROP TABLE raw.loads")
-
-    run = automation.run(["sales/daily_revenue", "staging/web_events"], NEXT_DAY)
-
-    assert not run.success
-    for asset in ("sales/daily_revenue", "staging/web_events"):
-        assert recorded(run, asset) == Recorded("failure")
-        error = run.failure(asset.replace("/", "__")).error
-        assert "the SQLMesh execution stopped" in error.cause.message
-        assert "raw_loads_complete" in error.cause.message
-    assert executions() == 1
-
-
 # Not in the environment
 
 

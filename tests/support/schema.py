@@ -78,7 +78,12 @@ _MODEL = _object(
         _when({"outcome": {"const": "executed"}}, {"intervals": {"minItems": 1}}),
         _when({"outcome": {"enum": ["failed", "audit_failed"]}}, {"error": {"type": "string"}}),
         _when(
-            {"outcome": {"enum": ["executed", "up_to_date", "not_ready", None]}},
+            {"outcome": {"enum": ["executed", "up_to_date", "not_ready"]}},
+            {"error": {"type": "null"}},
+        ),
+        # What fails before a run can try it.
+        _when(
+            {"outcome": {"const": None}, "reason": {"not": {"pattern": "^failed: "}}},
             {"error": {"type": "null"}},
         ),
         _when(

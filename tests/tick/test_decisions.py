@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from support.decisions import AT, DUE, HOUR, INTERVAL, NODES, Row, check, decisions_of, due
+from dataclasses import replace
 
+import pytest
+from support.decisions import AT, DUE, HOUR, INTERVAL, NODES, Row, check, decisions_of, due, failed
+
+from dagster_sqlmesh_automation.assets.definitions.policy import Policy
 from dagster_sqlmesh_automation.automation.facts.facts import Due, spoken_intervals
+
+SAYS = "signal x: ValueError: boom"
+RAISED = replace(DUE, failed=SAYS)
+BY_ORDERS = f"upstream sales.orders failed: {SAYS}"
 
 ROWS = [
     Row("nothing is due", {}, set()),
@@ -21,6 +28,48 @@ ROWS = [
         {"orders": Due((INTERVAL,), "signal x holds it", only_lookback=True), **due("daily")},
         {"daily"},
         held={"orders": "only its lookback is ready: signal x holds it"},
+    ),
+    Row(
+        "a model whose signal raises fails; what reads it waits, also through what is not due",
+        {"orders": RAISED, **due("daily", "report", "weekly", "monitor", "other")},
+        {"other"},
+        held={"orders": SAYS, **dict.fromkeys(("daily", "report", "weekly", "monitor"), BY_ORDERS)},
+    ),
+    Row(
+        "a model that fails below one that fails names its own signal",
+        {
+            "orders": RAISED,
+            "daily": replace(RAISED, failed="signal y: KeyError: 1"),
+            **due("audit"),
+        },
+        set(),
+        held={
+            "orders": SAYS,
+            "daily": "signal y: KeyError: 1",
+            "audit": "upstream sales.daily failed: signal y: KeyError: 1",
+        },
+    ),
+    Row(
+        "what ignores its upstream does not wait for it",
+        {"orders": RAISED, **due("daily")},
+        {"daily"},
+        held={"orders": SAYS},
+        policies={"daily": Policy(waits_for_upstream=False)},
+    ),
+    Row(
+        "a pause and a run in progress are told before it",
+        {"orders": RAISED, "other": RAISED},
+        set(),
+        held={"orders": "paused by MODELS sales.*", "other": "run run-7 is evaluating it"},
+        policies={"orders": Policy(paused=True, origins={"paused": "MODELS sales.*"})},
+        in_progress={"other": "run-7"},
+    ),
+    Row(
+        "its failed runs are told after it",
+        {"orders": RAISED},
+        set(),
+        held={"orders": SAYS},
+        failures={"orders": failed(AT)},
     ),
     Row(
         "a model that a plan has to add is not in the way",
@@ -60,6 +109,14 @@ def test_reasons_read_as_sentences() -> None:
     assert reasons["orders"] == "due: 2026-11-23 23:00 to 2026-11-24 00:00 UTC"
     assert reasons["daily"] == "not ready: signal x holds it"
     assert reasons["report"] == "up to date; next interval at 2026-11-24 01:00:30 UTC"
+
+
+def test_a_model_whose_signal_raises_is_shown_as_failed_and_held_where_it_is_paused() -> None:
+    paused = {"orders": Policy(paused=True, origins={"paused": "MODELS sales.*"})}
+    shown = decisions_of(Row("", {"orders": RAISED}, set()))["orders"]
+    held = decisions_of(Row("", {"orders": RAISED}, set(), policies=paused))["orders"]
+    assert (shown.failed, shown.reason) == (True, f"failed: {SAYS}")
+    assert (held.failed, held.reason) == (False, "held: paused by MODELS sales.*")
 
 
 def test_a_model_that_no_plan_has_added_is_not_called_up_to_date() -> None:
