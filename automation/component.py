@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from ..assets.definitions.translator import SQLMeshTranslator
 from ..assets.project.manifest import ManifestModel
 from ..config.errors import SettingsError
+from ..config.paths import paths_in
 from ..config.references import Reference
 from ..config.settings import AutomationSettings
 from .definitions import build_definitions
@@ -40,20 +41,26 @@ def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
 
 
 def _path(context: dg.ResolutionContext, value: Any) -> Any:
-    """Returns a path, taken from the folder of ``defs.yaml``."""
-    path = _rendered(context, value)
-    if path is None or Reference.of(path):
-        return path
+    """Returns a path or a list of them, taken from the folder of ``defs.yaml``."""
+    path = paths_in(_rendered(context, value))
+    if isinstance(path, list):
+        return [_path(context.at_path(place), item) for place, item in enumerate(path)]
+    if path is None or Reference.of(path) or str(path).startswith("["):
+        return path  # the last is a list in JSON with a mistake, which the settings refuse
     return context.resolve_source_relative_path(str(path))
 
 
 def _attribute(field: FieldInfo) -> tuple[Any, Any]:
     """Returns a setting as an attribute, with templates allowed; the settings check its value."""
-    is_path = Path in (field.annotation, *get_args(field.annotation))
-    is_object = isinstance(field.default, dict | BaseModel)
+    kinds = (field.annotation, *get_args(field.annotation))
+    in_file: Any = field.annotation
+    if isinstance(field.default, dict | BaseModel):
+        in_file = dict[str, Any]
+    elif any(get_origin(kind) is tuple for kind in kinds):
+        in_file = str | list[str]  # as a path, a template within a list would not be one
     resolver = dg.Resolver(
-        _path if is_path else _rendered,
-        model_field_type=dict[str, Any] if is_object else field.annotation,  # type: ignore[arg-type]
+        _path if Path in kinds else _rendered,
+        model_field_type=in_file,
         description=field.description,
         inject_before_resolve=False,
     )

@@ -105,7 +105,7 @@ def plan_preview_job(settings: AutomationSettings) -> dg.JobDefinition:
             context.log.info(
                 "To apply it: "
                 + sqlmesh_command(
-                    f"plan {settings.environment}", settings.project, settings.gateway
+                    f"plan {settings.environment}", settings.projects, settings.gateway
                 )
             )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 import dagster as dg
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from ..assets.project.fingerprint import is_project
 from ..config.commands import sqlmesh_command
@@ -86,14 +86,21 @@ SELECT * FROM @this_model WHERE sold <= 0
 class ScaffoldParams(BaseModel):
     """The options of ``dg scaffold defs``."""
 
-    project_path: str | None = Field(
-        default=None, description="Folder of the SQLMesh project; with --init, where to make it."
+    project_path: list[str] = Field(
+        default=[],
+        description="Folder of the SQLMesh project; with --init, where to make it. Several with "
+        "one state by repeating it.",
     )
     init: bool = Field(
         default=False,
         description="Make a small SQLMesh project on DuckDB, below the Dagster project's root "
         "in the folder sqlmesh where --project-path does not say otherwise.",
     )
+
+    @field_validator("project_path", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [] if value is None else [value] if isinstance(value, str) else value
 
 
 class SQLMeshAutomationScaffolder(dg.Scaffolder[ScaffoldParams]):
@@ -112,22 +119,28 @@ class SQLMeshAutomationScaffolder(dg.Scaffolder[ScaffoldParams]):
             ProjectNotFound: There is no SQLMesh project at the path.
         """
         params, root = request.params, request.project_root or Path.cwd()
-        if params.project_path is None and not params.init:
+        if not params.project_path and not params.init:
             raise ScaffoldingRefused(
                 "it is not said which SQLMesh project to automate. Name its folder with "
                 "--project-path, or have a small one made with --init."
             )
-        project = Path(params.project_path).absolute() if params.project_path else root / "sqlmesh"
-        attributes: dict[str, Any] = {"project": _from_root(project, root)}
+        projects = [Path(path).absolute() for path in params.project_path]
+        projects = projects or [root / "sqlmesh"]
+        written = [_from_root(project, root) for project in projects]
+        attributes: dict[str, Any] = {"project": written if len(written) > 1 else written[0]}
         if params.init:
+            if len(projects) > 1:
+                raise ScaffoldingRefused("--init makes one project. Name one --project-path.")
+            project = projects[0]
             _make(project)
             attributes["enabled"] = True
             click.echo(
                 f"Made a SQLMesh project at {project}. Plan it, and leave its first evaluation to "
-                f"Dagster: {sqlmesh_command(_FIRST_PLAN, project)}"
+                f"Dagster: {sqlmesh_command(_FIRST_PLAN, projects)}"
             )
-        elif not is_project(project):
-            raise ProjectNotFound(project, "--project-path")
+        for project in projects:
+            if not is_project(project):
+                raise ProjectNotFound(project, "--project-path")
         dg.scaffold_component(request, attributes)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def sqlmesh_command(words: str, project: Path, gateway: str | None = None) -> str:
-    """Returns a command of SQLMesh's for a project and, if one is set, its gateway."""
-    options = ["sqlmesh", *(["--gateway", gateway] if gateway else []), "-p", str(project)]
+def sqlmesh_command(words: str, projects: Iterable[Path], gateway: str | None = None) -> str:
+    """Returns a command of SQLMesh's for projects and, if one is set, its gateway."""
+    options = ["sqlmesh", *(["--gateway", gateway] if gateway else [])]
+    for project in projects:
+        options += ["-p", str(project)]
     return f"{shlex.join(options)} {words}"

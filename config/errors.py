@@ -57,6 +57,7 @@ from .error_roots import (
     ExecutionError as ExecutionError,
     Unavailable as Unavailable,
 )
+from .paths import Projects
 from .setup_errors import (
     AheadOfClock as AheadOfClock,
     CacheNotWritable as CacheNotWritable,
@@ -100,18 +101,18 @@ class ProjectInvalid(ConfigurationError):
     """SQLMesh refuses the project's configuration.
 
     Args:
-        project: The project's folder.
+        projects: The projects' folders.
         reason: What SQLMesh says.
         source: Where the setting ``SOURCE`` stands.
     """
 
     _go_on = ""
 
-    def __init__(self, project: Path, reason: str, source: str) -> None:
+    def __init__(self, projects: Projects, reason: str, source: str) -> None:
         self.reason = reason
         super().__init__(
-            f"SQLMesh cannot load the project at {project}: {reason}\n"
-            f"See it with SQLMesh itself: {sqlmesh_command('info', project)}"
+            f"SQLMesh cannot load the project at {projects}: {reason}\n"
+            f"See it with SQLMesh itself: {sqlmesh_command('info', projects)}"
             f"{self._go_on.format(source=source)}"
         )
 
@@ -128,19 +129,19 @@ class ProjectFileInvalid(ProjectInvalid):
 class ProjectEmpty(ConfigurationError):
     """The project has a configuration and no models."""
 
-    def __init__(self, project: Path, place: str) -> None:
+    def __init__(self, projects: Projects, place: str) -> None:
         super().__init__(
-            f"The SQLMesh project at {project} has no models. Add one below {project / 'models'}, "
-            f"or point {place} at another project."
+            f"The SQLMesh project at {projects} has no models. "
+            f"Add one below {projects.main / 'models'}, or point {place} at another project."
         )
 
 
 class GatewayUnknown(ConfigurationError):
     """The gateway is not in the project's configuration."""
 
-    def __init__(self, gateway: str, names: Iterable[str], project: Path, place: str) -> None:
+    def __init__(self, gateway: str, names: Iterable[str], projects: Projects, place: str) -> None:
         super().__init__(
-            f"Gateway {gateway!r} ({place}) is not configured in {project}. "
+            f"Gateway {gateway!r} ({place}) is not configured in {projects}. "
             f"Configured gateways: {', '.join(sorted(names)) or 'none'}"
         )
 
@@ -150,20 +151,20 @@ class EnvironmentNotFound(ConfigurationError):
 
     Args:
         environment: The environment.
-        project: The project's folder.
+        projects: The projects' folders.
         gateway: The gateway, if one is set.
         place: Where its state was looked for.
         relative: Which relative path may have led to another place, and what to do about it.
     """
 
     def __init__(
-        self, environment: str, project: Path, gateway: str | None, place: str, relative: str
+        self, environment: str, projects: Projects, gateway: str | None, place: str, relative: str
     ) -> None:
         create = "If nobody has planned it yet, create" if relative else "Create"
         super().__init__(
-            f"SQLMesh environment {environment!r} does not exist in the state of {project}{place}. "
-            f"{relative and f'{relative}. '}{create} it with: "
-            f"{sqlmesh_command(f'plan {environment}', project, gateway)}"
+            f"SQLMesh environment {environment!r} does not exist in the state of {projects}{place}"
+            f". {relative and f'{relative}. '}{create} it with: "
+            f"{sqlmesh_command(f'plan {environment}', projects, gateway)}"
         )
 
 
@@ -180,12 +181,12 @@ class DatabaseMissing(ConfigurationError):
 class ModelUnknown(ConfigurationError):
     """The project has no such model."""
 
-    def __init__(self, model: str, names: Iterable[str], project: Path) -> None:
+    def __init__(self, model: str, names: Iterable[str], projects: Projects) -> None:
         by_lower = {name.lower(): name for name in names}
         near = difflib.get_close_matches(model.lower(), by_lower, n=1, cutoff=0.5)
         hint = f"Did you mean {by_lower[near[0]]}? " if near else ""
         super().__init__(
-            f"No model {model!r} in {project}. {hint}Accepted: a model's or standalone audit's "
+            f"No model {model!r} in {projects}. {hint}Accepted: a model's or standalone audit's "
             "name, asset key or fully qualified name; `sqlmesh-automation status` lists them."
         )
 
@@ -246,5 +247,5 @@ class SelectionRefused(ConfigurationError):
 class StateVersionMismatch(ConfigurationError):
     """SQLMesh's state was written by another version of SQLMesh than the installed one."""
 
-    def __init__(self, project: Path, reason: str) -> None:
-        super().__init__(f"SQLMesh's state of {project} is of another version: {reason}")
+    def __init__(self, projects: Projects, reason: str) -> None:
+        super().__init__(f"SQLMesh's state of {projects} is of another version: {reason}")

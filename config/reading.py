@@ -1,4 +1,4 @@
-"""Reads the sources of settings: a path, the variables, the YAML file."""
+"""Reads the sources of settings: the variables and the YAML file."""
 
 from __future__ import annotations
 
@@ -11,29 +11,9 @@ import yaml
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from .errors import SettingsError
+from .paths import usable_path
 from .problems import shown
 from .sources import Sources
-
-
-def usable_path(path: Path) -> Path:
-    """Returns a path as an absolute one, which need not exist.
-
-    A daemon, a code server and a run worker need not share a working directory.
-
-    Raises:
-        ValueError: The system cannot look at it, or it begins with ``~`` and an unknown user.
-    """
-    try:
-        absolute = path.expanduser().absolute()
-        absolute.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except RuntimeError:
-        raise ValueError(f"a path whose home folder exists; {path.parts[0]} has none") from None
-    except (OSError, ValueError) as error:  # ValueError for a character that no path can have
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"a path that this machine can look at ({reason})") from None
-    return absolute
 
 
 def read_yaml(path: Path, place: str, settings: Iterable[str]) -> dict[str, Any]:

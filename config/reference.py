@@ -189,6 +189,8 @@ def _type(field: FieldInfo) -> str:
         return ", ".join(["whole number", *limits])
     if kind is Path:
         return "path"
+    if Path in arguments:
+        return "path, or JSON list of paths"
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return " or ".join(f"`{member.value}`" for member in kind)
     is_object = get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from .cron import OFF, check_cron, split_schedule
+from .cron import OFF, check_cron, check_zone, split_schedule
 from .references import Part
 
 
@@ -52,6 +52,9 @@ CronText = Annotated[str, AfterValidator(_cron)]
 
 ScheduleText = Annotated[str, BeforeValidator(_unquoted), AfterValidator(_checked)]
 """A cron expression or alias, with a time zone if it has its own; or ``off``."""
+
+ZoneName = Annotated[str, AfterValidator(check_zone)]
+"""The IANA name of a time zone."""
 
 
 class RetrySettings(Part):

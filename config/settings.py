@@ -14,12 +14,12 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
-from .cron import check_zone
 from .errors import SettingsError
 from .keys import ExternalKey
 from .names import EnvironmentName, check_length
+from .paths import ProjectPaths, Projects, usable_path
 from .problems import explain
-from .reading import all_sources, read_yaml, usable_path
+from .reading import all_sources, read_yaml
 from .references import References
 from .rules import (
     CronText,
@@ -29,6 +29,7 @@ from .rules import (
     ScheduleText,
     Source,
     Upstream,
+    ZoneName,
 )
 from .sources import PREFIX as PREFIX, Sources, variable
 from .variables import from_json, refuse_unknown, unreadable_json
@@ -59,9 +60,12 @@ class AutomationSettings(BaseSettings):
         validate_default=True,
     )
 
-    project: Path = Field(
+    project: ProjectPaths = Field(
         default=Path(),
-        description="Folder of the SQLMesh project (where its config.yaml or config.py is).",
+        description=(
+            "Folder of the SQLMesh project (where its config.yaml or config.py is); or a list of "
+            "several with one state, as `sqlmesh -p a -p b run` takes them, the main one first."
+        ),
     )
     gateway: str | None = Field(
         default=None,
@@ -123,7 +127,7 @@ class AutomationSettings(BaseSettings):
             "run with a selection does."
         ),
     )
-    timezone: str = Field(
+    timezone: ZoneName = Field(
         default="UTC",
         description=(
             "IANA time zone of schedules that name none of their own, and of times in messages."
@@ -275,15 +279,10 @@ class AutomationSettings(BaseSettings):
         content = read_yaml(Path(path), place, settings_cls.model_fields)
         return init_settings, env_settings, InitSettingsSource(settings_cls, content)
 
-    @field_validator("project", "manifest", "config")
+    @field_validator("manifest", "config")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path if path is None else usable_path(path)
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, name: str) -> str:
-        return check_zone(name)
 
     @field_validator("name")
     @classmethod
@@ -302,6 +301,11 @@ class AutomationSettings(BaseSettings):
             A text such as ``SQLMESH_AUTOMATION_TIMEZONE`` or ``timezone in /srv/defs.yaml``.
         """
         return self._sources.place(*path)
+
+    @property
+    def projects(self) -> Projects:
+        """The folders of the setting ``project``, also where it is one."""
+        return Projects(self.project if isinstance(self.project, tuple) else [self.project])
 
     @property
     def id(self) -> str:

@@ -92,7 +92,8 @@ def variable(*path: str | int, prefix: str = PREFIX) -> str:
 def _key(path: Keys) -> str:
     if path[0] in _OBJECTS:
         return f"{path[0]}{_within(path[1:])}"
-    return ".".join(str(part) for part in path)
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return key.removeprefix(".")
 
 
 def _within(path: Keys) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from .error_roots import ExecutionError, Unavailable
+from .paths import Projects
 
 
 class DatabaseLocked(Unavailable):
@@ -43,9 +42,9 @@ class LeaseLost(Unavailable):
 class StateUnavailable(Unavailable):
     """The state database or the warehouse cannot be reached."""
 
-    def __init__(self, project: Path, reason: str) -> None:
+    def __init__(self, projects: Projects, reason: str) -> None:
         super().__init__(
-            f"The state database or the warehouse of {project} is out of reach: {reason}"
+            f"The state database or the warehouse of {projects} is out of reach: {reason}"
         )
 
 
@@ -69,8 +68,8 @@ class ExecutionStopped(ExecutionError):
 class SQLMeshFailed(ExecutionError):
     """SQLMesh gave up on something that belongs to no model, such as a signal's own error."""
 
-    def __init__(self, project: Path, reason: str) -> None:
-        super().__init__(f"SQLMesh gave up on {project}: {reason}")
+    def __init__(self, projects: Projects, reason: str) -> None:
+        super().__init__(f"SQLMesh gave up on {projects}: {reason}")
 
 
 class LedgerBroken(ExecutionError):

@@ -201,7 +201,7 @@ def _unmatched(settings: AutomationSettings, manifest: Manifest, pattern: str) -
     near = [f"{selector}:{by_lower[name]}" if selector else by_lower[name] for name in close_names]
     hint = f"Did you mean {near[0]}? " if near else ""
     return (
-        f"{settings.place('models', pattern)} matches no model of {settings.project}. {hint}"
+        f"{settings.place('models', pattern)} matches no model of {settings.projects}. {hint}"
         "Accepted: names with * and ?, tag:<tag>, kind:<kind>; "
         "`sqlmesh-automation status` lists the models"
     )

@@ -271,7 +271,7 @@ def _asset(
         deps=list(dict.fromkeys(deps)),
         description=translator.get_description(model),
         metadata={
-            **asset_metadata(model, blueprint.index.keys, blueprint.settings.project),
+            **asset_metadata(model, blueprint.index.keys, blueprint.settings.projects.main),
             **({"sqlmesh/schedule": str(policy.schedule)} if policy and policy.schedule else {}),
             **({"sqlmesh/freshness": freshness.reason} if freshness else {}),
             **translator.get_metadata(model),

@@ -41,7 +41,7 @@ def usable_manifest(settings: AutomationSettings) -> Manifest:
         if not is_part_of_a_run() and not _is_deployed(settings, earlier):
             raise
         outdated = (
-            f"Definitions are of an earlier load, because the project at {settings.project} no "
+            f"Definitions are of an earlier load, because the project at {settings.projects} no "
             f"longer loads: {' '.join(error.reason.split())}. Mend it and reload the code "
             f"location, or set {settings.place('source')}=environment."
         )

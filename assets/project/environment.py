@@ -49,7 +49,7 @@ def relative_note(context: Context, settings: AutomationSettings) -> str:
     if not (paths := relative_paths(context)):
         return ""
     return (
-        f"The configuration of {settings.project} has the relative path {', '.join(paths)}, and "
+        f"The configuration of {settings.projects} has the relative path {', '.join(paths)}, and "
         f"this process works in {Path.cwd()}. Make it absolute, in config.yaml as "
         "{{ env_var('NAME') }}/…, in config.py with Path(__file__), or start every process in the "
         "folder where it was planned"
@@ -67,7 +67,7 @@ def _not_found(context: Context, settings: AutomationSettings) -> EnvironmentNot
         place = ", which is in memory and ends with each process: name a database file for it"
     relative = relative_note(context, settings)
     return EnvironmentNotFound(
-        settings.environment, settings.project, settings.gateway, place, relative
+        settings.environment, settings.projects, settings.gateway, place, relative
     )
 
 
@@ -78,4 +78,4 @@ def _check_versions(state_sync: StateSync, settings: AutomationSettings) -> None
     try:
         state_sync.get_versions()
     except SQLMeshError as error:
-        raise StateVersionMismatch(settings.project, str(error)) from error
+        raise StateVersionMismatch(settings.projects, str(error)) from error

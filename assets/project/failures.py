@@ -48,7 +48,7 @@ def naming_refusals(settings: AutomationSettings, kind: type[ProjectInvalid]) ->
             reason = f"{type(error).__name__}: {reason}"
         if unavailable := _unavailable(settings, error):
             raise unavailable from error
-        raise kind(settings.project, reason, settings.place("source")) from error
+        raise kind(settings.projects, reason, settings.place("source")) from error
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def naming_failures(settings: AutomationSettings) -> Iterator[None]:
     except Exception as error:
         named: AutomationError | None = cache_failure(error) or _unavailable(settings, error)
         if named is None and isinstance(error, SQLMeshError):
-            named = SQLMeshFailed(settings.project, str(error).strip())
+            named = SQLMeshFailed(settings.projects, str(error).strip())
         if named is None:
             raise
         raise named from error
@@ -86,7 +86,7 @@ def _unavailable(settings: AutomationSettings, error: Exception) -> Unavailable 
             return DatabaseLocked(refusal.database, refusal.reason)
         # Every driver names these two after PEP 249.
         if kinds & {"OperationalError", "InterfaceError", "IOException"}:
-            return StateUnavailable(settings.project, str(cause).strip())
+            return StateUnavailable(settings.projects, str(cause).strip())
         cause = cause.__cause__ or cause.__context__
     # The drivers of warehouses in the cloud raise classes of their own.
-    return StateUnavailable(settings.project, str(error).strip()) if is_outage(error) else None
+    return StateUnavailable(settings.projects, str(error).strip()) if is_outage(error) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterator, Set
@@ -10,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ...config.errors import ProjectNotFound
+from ...config.paths import Projects
 from ...config.settings import AutomationSettings
 
 CONFIG_FILES = ("config.py", "config.yml", "config.yaml", "sqlmesh.yml", "sqlmesh.yaml")
@@ -43,16 +45,15 @@ def project_fingerprint(settings: AutomationSettings, manifest: Path) -> str:
         manifest: The file that is made from all this, which may be in the project.
 
     Raises:
-        ProjectNotFound: There is no SQLMesh configuration in the folder.
+        ProjectNotFound: There is no SQLMesh configuration in a folder.
     """
-    project = settings.project
     digest = _settings_digest(settings)
     names: set[bytes] = set()
     overridden: set[bytes] = set()
-    for path in _sources(project, _PASSED_OVER | _NO_MODELS):
+    for folder, path in _files(settings.projects):
         if path == manifest:
             continue
-        digest.update(f"{path.relative_to(project)}\0".encode())
+        digest.update(f"{folder}\0{path.relative_to(folder)}\0".encode())
         stat = path.stat()
         if stat.st_size > _LARGE:
             digest.update(f"{stat.st_size}:{stat.st_mtime_ns}\0".encode())
@@ -74,7 +75,7 @@ def project_fingerprint(settings: AutomationSettings, manifest: Path) -> str:
 def made_for(settings: AutomationSettings) -> str:
     """Returns what a manifest is of, whatever its content: project, gateway and environment."""
     return (
-        f"{settings.project} gateway {settings.gateway} environment {settings.environment} "
+        f"{settings.projects} gateway {settings.gateway} environment {settings.environment} "
         f"source {settings.source}"
     )
 
@@ -85,26 +86,33 @@ def deployed_fingerprint(settings: AutomationSettings) -> str:
     Of the project's files only the configuration counts: it says where SQLMesh's state is.
 
     Raises:
-        ProjectNotFound: There is no SQLMesh configuration in the folder.
+        ProjectNotFound: There is no SQLMesh configuration in a folder.
     """
     digest = _settings_digest(settings)
-    for name in (*CONFIG_FILES, ".env"):
-        file = settings.project / name
+    for folder, name in itertools.product(settings.projects, (*CONFIG_FILES, ".env")):
+        file = folder / name
         if file.is_file():
-            digest.update(f"{name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+            digest.update(f"{file}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
     return f"{settings.source}-{digest.hexdigest()}"
 
 
 def _settings_digest(settings: AutomationSettings) -> hashlib._Hash:
-    project = settings.project
-    if not is_project(project):
-        raise ProjectNotFound(project, settings.place("project"))
+    for folder in settings.projects:
+        if not is_project(folder):
+            raise ProjectNotFound(folder, settings.place("project"))
     digest = hashlib.sha256()
     for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):
         digest.update(f"{package}={version(package)}\0".encode())
-    digest.update(f"{project}\0{settings.gateway}\0{settings.environment}\0".encode())
+    digest.update(f"{settings.projects}\0{settings.gateway}\0{settings.environment}\0".encode())
     digest.update(f"{settings.description_sql_characters}\0".encode())
     return digest
+
+
+def _files(projects: Projects) -> Iterator[tuple[Path, Path]]:
+    """The files of projects that SQLMesh may read, each behind the folder of its project."""
+    for folder in projects:
+        for path in _sources(folder, _PASSED_OVER | _NO_MODELS):
+            yield folder, path
 
 
 def _sources(folder: Path, passed_over: Set[str] = _PASSED_OVER) -> Iterator[Path]:

@@ -8,6 +8,7 @@ may be anything: a person names the place, and others can write there.
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import secrets
@@ -27,9 +28,14 @@ logger = logging.getLogger(__name__)
 
 
 def manifest_path(settings: AutomationSettings) -> Path:
-    """Where the manifest of these settings is kept."""
-    name = f"manifest-{settings.environment}-{settings.gateway or 'default'}.json"
-    return settings.manifest or settings.project / ".cache" / "dagster_sqlmesh_automation" / name
+    """Where the manifest of these settings is kept: with several projects, in the main one."""
+    if settings.manifest is not None:
+        return settings.manifest
+    main, *others = settings.projects
+    name = f"manifest-{settings.environment}-{settings.gateway or 'default'}"
+    if others:  # apart from that of the main one alone
+        name += f"-{hashlib.sha256(str(settings.projects).encode()).hexdigest()[:8]}"
+    return main / ".cache" / "dagster_sqlmesh_automation" / f"{name}.json"
 
 
 def prepare(

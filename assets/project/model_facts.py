@@ -49,7 +49,7 @@ def manifest_of(
 
     default_catalog = context.default_catalog
     # Snapshots keep, if anything, where a file was on the machine that planned them.
-    project = settings.project if plan_id is None else None
+    project = settings.projects.main if plan_id is None else None
     naming = EnvironmentNamingInfo.from_environment_catalog_mapping(
         context.environment_catalog_mapping,
         name=settings.environment,

@@ -63,7 +63,7 @@ def open_context(settings: AutomationSettings, *, load: bool) -> Iterator[Contex
         try:
             with SQLMESH_LOCK, naming_refusals(settings, ProjectInvalid):
                 _check_gateway(settings)
-                context = Context(paths=[settings.project], gateway=settings.gateway, load=False)
+                context = Context(paths=settings.projects, gateway=settings.gateway, load=False)
             if load:
                 load_project(context, settings)
             yield context
@@ -111,11 +111,12 @@ def _check_gateway(settings: AutomationSettings) -> None:
     from sqlmesh.core.config import Config
     from sqlmesh.core.config.loader import load_configs
 
-    config = load_configs(None, Config, [settings.project])[settings.project]
+    # The gateway is the main project's, as in ``Context``; the others name their models' own.
+    config = next(iter(load_configs(None, Config, settings.projects).values()))
     gateways = config.gateways if isinstance(config.gateways, dict) else {}
     if settings.gateway is not None and settings.gateway.lower() not in gateways:
         place = settings.place("gateway")
-        raise GatewayUnknown(settings.gateway, gateways, settings.project, place)
+        raise GatewayUnknown(settings.gateway, gateways, settings.projects, place)
 
 
 def _name_catalogs(context: Context) -> None:
@@ -126,7 +127,7 @@ def _name_catalogs(context: Context) -> None:
     import duckdb
 
     for gateway, adapter in context.engine_adapters.items():
-        connection = context.config.get_connection(gateway)
+        connection = _connection(context, gateway)
         files = files_of(connection)
         if not files or any(file.path.exists() for file in files):
             continue
@@ -140,6 +141,12 @@ def _name_catalogs(context: Context) -> None:
         ):
             ((catalog,),) = database.execute("SELECT current_database()").fetchall()
         set_default_catalog(adapter, catalog)
+
+
+def _connection(context: Context, gateway: str) -> ConnectionConfig:
+    """The connection of a gateway, of the project that SQLMesh takes it from."""
+    of = (config for config in context.configs.values() if gateway in config.gateways)
+    return next(of, context.config).get_connection(gateway)
 
 
 def duckdb_files(context: Context) -> list[DuckDBFile]:
@@ -194,7 +201,7 @@ def load_manifest(settings: AutomationSettings, fingerprint: str) -> Manifest:
     with open_context(settings, load=True) as context:
         models = dict(context.models)
         if not any(not model.kind.is_external for model in models.values()):
-            raise ProjectEmpty(settings.project, settings.place("project"))
+            raise ProjectEmpty(settings.projects, settings.place("project"))
         audits = context.standalone_audits.values()
         manifest = manifest_of(context, settings, fingerprint, models, audits)
         return dataclasses.replace(manifest, beside_plan=plan_of_other_projects(context))

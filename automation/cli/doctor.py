@@ -70,7 +70,7 @@ def examine(settings: AutomationSettings, arguments: Collection[str] = ()) -> It
         import_sqlmesh()
         location = Location(settings)
         yield Finding(
-            f"project {settings.project}: {len(location.manifest.executed)} models "
+            f"project {settings.projects}: {len(location.manifest.executed)} models "
             f"(manifest {manifest_path(settings)})"
         )
         with dagster_instance() as instance:

@@ -204,7 +204,7 @@ def find_model(location: Location, name: str) -> ManifestModel | ManifestStandal
     by_lower = {text.lower(): node for text, node in reversed(by_spelling.items())}
     model = by_spelling.get(name.strip()) or by_lower.get(name.strip().lower())
     if model is None:
-        raise ModelUnknown(name, [node.name for node in nodes], location.settings.project)
+        raise ModelUnknown(name, [node.name for node in nodes], location.settings.projects)
     if isinstance(model, ManifestModel) and not model.is_executed:
         readers = [node.name for node in nodes if model.fqn in node.depends_on]
         raise ModelNotEvaluated(model.name, model.kind, readers)

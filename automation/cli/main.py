@@ -61,7 +61,7 @@ def prepare(settings: AutomationSettings, force: bool) -> None:
     from ...assets.project.deployed import current_manifest
     from ...assets.project.manifest_file import manifest_path, not_kept
 
-    with Console(stderr=True).status(f"Preparing {settings.project}"):
+    with Console(stderr=True).status(f"Preparing {settings.projects}"):
         manifest = current_manifest(settings, force=force)
     if reason := not_kept(settings, manifest):
         raise ManifestNotKept(reason, settings.place("manifest"))

@@ -54,7 +54,13 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that name the SQLMesh environment, and the exit codes of our errors."""
 
-    @click.option("--project", type=click.Path(path_type=Path), help="SQLMesh project folder.")
+    @click.option(
+        "--project",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        callback=lambda context, parameter, given: given or None,
+        help="SQLMesh project folder; several with one state by repeating it.",
+    )
     @click.option("--gateway", help="SQLMesh gateway.")
     @click.option("--environment", help="SQLMesh environment; prod where nothing says otherwise.")
     @click.option(
@@ -67,7 +73,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @wraps(command)
     def wrapped(
-        project: Path | None,
+        project: tuple[Path, ...] | None,
         gateway: str | None,
         environment: str | None,
         prefix: str,

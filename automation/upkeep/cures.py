@@ -57,7 +57,8 @@ def cures(manifest: Manifest, settings: AutomationSettings, plan_id: str) -> Cur
         differs=f"plan it ({plan}), or, if it was planned from newer files, {bring}",
         no_asset=(
             f"take it out by a plan ({plan}), or, if a plan of newer files added it, {bring}; if "
-            f"it is another project's, set {settings.place('source')}=environment"
+            f"it is another project's, add that to {settings.place('project')} or set "
+            f"{settings.place('source')}=environment"
         ),
     )
 

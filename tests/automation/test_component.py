@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -217,6 +218,24 @@ def test_an_attribute_that_does_not_fit_the_project_is_named_with_its_file(
         definitions(load(**project, **attributes))
     assert f"{key} in {folder / 'defs.yaml'}" in str(caught.value)
     assert PREFIX not in str(caught.value)
+
+
+@pytest.mark.parametrize("templated", [False, True])
+def test_several_projects_are_taken_from_the_folder_of_the_file(
+    load: Load, folder: Path, monkeypatch: pytest.MonkeyPatch, templated: bool
+) -> None:
+    monkeypatch.setenv("MART", "/srv/mart")
+    monkeypatch.setenv("BOTH", '["../sales", "/srv/mart"]')
+    given = "{{ env.BOTH }}" if templated else ["../sales", "{{ env.MART }}"]
+    settings = load(project=given).settings
+    assert settings.projects == (folder.parent / "sales", Path("/srv/mart"))
+
+
+def test_a_list_of_projects_with_a_mistake_is_refused(load: Load, folder: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(project='["../sales"').settings  # noqa: B018
+    told = f"project in {folder / 'defs.yaml'}='[\"../sales\"' cannot be used. Accepted: a path, or"
+    assert str(caught.value).startswith(told)
 
 
 def test_what_other_sources_hold_is_named_as_there(
@@ -507,22 +526,37 @@ def test_a_project_that_is_there_is_named_relative_to_the_root(sandbox: Any, exa
         assert key("staging/orders") in found.resolve_all_asset_keys()
 
 
+def test_several_projects_are_named_relative_to_the_root(sandbox: Any, tmp_path: Path) -> None:
+    for name in ("sales", "mart"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(f"project: {name}\n")
+    made = sandbox.scaffold_component(
+        component_cls=SQLMeshAutomationComponent,
+        scaffold_params={"project_path": [str(tmp_path / "sales"), str(tmp_path / "mart")]},
+    )
+    written = yaml.safe_load((made / "defs.yaml").read_text())["attributes"]["project"]
+    assert len(written) == 2
+    assert all(path.startswith("{{ context.project_root }}/../") for path in written)
+    with sandbox.build_component_tree() as tree:
+        found = tree.load_component(made).settings.projects
+    assert [path.resolve() for path in found] == [tmp_path / "sales", tmp_path / "mart"]
+
+
 @pytest.mark.parametrize(
     ("params", "told"),
     [
         ({}, "it is not said which SQLMesh project to automate"),
         ({"project_path": "{tmp}/nowhere"}, "No SQLMesh project at"),
+        ({"project_path": ["{tmp}", "{tmp}/nowhere"]}, "No SQLMesh project at"),
         ({"project_path": "{tmp}", "init": True}, "is not empty"),
+        ({"project_path": ["{tmp}/a", "{tmp}/b"], "init": True}, "--init makes one project"),
     ],
 )
 def test_scaffolding_is_refused_with_the_cure(
     sandbox: Any, tmp_path: Path, params: dict[str, Any], told: str
 ) -> None:
     (tmp_path / "something").touch()
-    given = {
-        name: value.format(tmp=tmp_path) if isinstance(value, str) else value
-        for name, value in params.items()
-    }
+    given = json.loads(json.dumps(params).replace("{tmp}", str(tmp_path)))
     with pytest.raises(Exception, match=told):
         sandbox.scaffold_component(
             component_cls=SQLMeshAutomationComponent, scaffold_params=given or None

@@ -40,7 +40,7 @@ def test_every_variable_that_is_read_has_a_row_with_type_default_description_and
     [
         ("ENABLED", "`true` or `false`", "`false`"),
         ("INTERVAL_SECONDS", "whole number, at least 1, at most 86400", "`30`"),
-        ("PROJECT", "path", "the working directory"),
+        ("PROJECT", "path, or JSON list of paths", "the working directory"),
         ("GATEWAY", "text", "not set"),
         ("CRON_MAP", "JSON object", "`{}`"),
         ("MODELS", "JSON object", "`{}`"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -45,7 +45,9 @@ def planned_in(folder: Path) -> Path:
     return folder
 
 
-def plan(project: Path, at: datetime, environment: str = "prod", **kwargs: Any) -> None:
+def plan(
+    project: Path | Sequence[Path], at: datetime, environment: str = "prod", **kwargs: Any
+) -> None:
     """Plans and applies with SQLMesh itself."""
     with_context(
         project,
@@ -72,7 +74,9 @@ def begin_plan(project: Path, environment: str = "prod") -> str:
     return str(with_context(project, begin))
 
 
-def sqlmesh_run(project: Path, at: datetime, environment: str = "prod", **kwargs: Any) -> Any:
+def sqlmesh_run(
+    project: Path | Sequence[Path], at: datetime, environment: str = "prod", **kwargs: Any
+) -> Any:
     """SQLMesh's own ``run`` as of a moment."""
     return with_context(
         project,
@@ -82,13 +86,13 @@ def sqlmesh_run(project: Path, at: datetime, environment: str = "prod", **kwargs
     )
 
 
-def with_context(project: Path, work: Callable[[Any], Any]) -> Any:
-    """Does something with a loaded SQLMesh context and closes it."""
+def with_context(project: Path | Sequence[Path], work: Callable[[Any], Any]) -> Any:
+    """Does something with a loaded SQLMesh context, of one project or several, and closes it."""
     from sqlmesh import Context
     from sqlmesh.core.console import NoopConsole, set_console
 
     set_console(NoopConsole())
-    context = Context(paths=[project])
+    context = Context(paths=[project] if isinstance(project, Path) else project)
     context.console = NoopConsole()
     try:
         return work(context)

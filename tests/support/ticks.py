@@ -96,13 +96,15 @@ class Run:
 class Automation:
     """A code location and a Dagster instance, ticked and run by hand."""
 
-    project: Path
+    project: Path | Sequence[Path]
     instance: dg.DagsterInstance
     location: Location
     cursor: str | None = field(default=None)
 
     @classmethod
-    def of(cls, project: Path, instance: dg.DagsterInstance, **settings: Any) -> Automation:
+    def of(
+        cls, project: Path | Sequence[Path], instance: dg.DagsterInstance, **settings: Any
+    ) -> Automation:
         location = Location(AutomationSettings(project=project, **settings))
         return cls(project, instance, location)
 

@@ -20,7 +20,8 @@ TAKEN_OUT = f"plan it (sqlmesh plan prod), or, if a plan of newer files took it 
 NEWER = f"plan it (sqlmesh plan prod), or, if it was planned from newer files, {BRING}"
 ADDED = (
     f"take it out by a plan (sqlmesh plan prod), or, if a plan of newer files added it, {BRING}; "
-    "if it is another project's, set SQLMESH_AUTOMATION_SOURCE=environment"
+    "if it is another project's, add that to SQLMESH_AUTOMATION_PROJECT or set "
+    "SQLMESH_AUTOMATION_SOURCE=environment"
 )
 FILES_CHANGED = "reload the code location, as the project's files have changed since it was loaded"
 NEW = "MODEL (name shop.new, kind VIEW); SELECT 1 AS x"
