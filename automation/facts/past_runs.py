@@ -11,7 +11,8 @@ import dagster as dg
 from ...assets.definitions.specs import AssetIndex
 from ...assets.ledger.ledger import read_history
 from ...assets.ledger.outcome import Outcome
-from .runs import moment_of, records_of
+from .coverage import records_of
+from .runs import moment_of
 
 _ENDED = {
     dg.DagsterRunStatus.SUCCESS: "not evaluated",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 
 import dagster as dg
 
 from ...assets.dagster_internals import (
     FINISHED_STATUSES,
-    AssetCheckEvaluationPlanned,
     AssetCheckExecutionRecord,
-    AssetMaterializationPlannedData,
+    AssetCheckExecutionRecordStatus,
     AssetRecord,
 )
 from ...assets.definitions.specs import AssetIndex
@@ -22,15 +20,28 @@ from ...assets.ledger.outcome import Outcome
 from ...assets.ledger.run_tags import execution_time
 from ...config.errors import RunTagInvalid
 from .attempts import EndedRun, attempt_of, is_timely, may_count
+from .coverage import Coverage, records_of
 from .facts import Attempt, DueState, Node
 
 IN_PROGRESS = tuple(status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES)
 """Statuses of a run that may still evaluate something: all but the finished ones."""
 
-_MANY = 100_000
 _PAGE = 50
 _MOST_PAGES = 20
 _MOST_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """What Dagster shows last of a model or standalone audit.
+
+    Attributes:
+        run_id: The run that planned or reported it; ``None`` if it was reported without one.
+        report: The storage id of the report; ``None`` if the run has reported nothing.
+    """
+
+    run_id: str | None
+    report: int | None
 
 
 @dataclass
@@ -42,8 +53,12 @@ class RunReader:
     """
 
     index: AssetIndex
+    _coverage: Coverage = field(init=False)
     _unusable: list[str] = field(default_factory=list, init=False)
     _outcomes: dict[str, dict[str, Outcome]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._coverage = Coverage(self.index)
 
     def take_unusable(self) -> tuple[str, ...]:
         """Takes what could not be used since the last call, each line once."""
@@ -55,7 +70,7 @@ class RunReader:
         """The run in progress that covers a model, by ``fqn``; launched by whomever."""
         covered: dict[str, str] = {}
         for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS))):
-            for fqn in self._covered(instance, run):
+            for fqn in self._coverage.of(instance, run):
                 covered[fqn] = run.run_id
         return covered
 
@@ -77,7 +92,7 @@ class RunReader:
         if not open_rows:
             return rows
         for record in self._ended(instance, _earliest(open_rows, rows, state)):
-            for fqn in self._covered(instance, record.dagster_run) & open_rows.keys():
+            for fqn in self._coverage.of(instance, record.dagster_run) & open_rows.keys():
                 row, node = rows[fqn], open_rows[fqn]
                 if _started(record) >= row[-1].started:
                     continue
@@ -97,11 +112,10 @@ class RunReader:
     ) -> dict[str, list[Attempt]]:
         """Returns the last run of each model, if it has ended and may count."""
         last = self._last_runs(instance, [node.fqn for node in nodes])
-        records = records_of(instance, set(last.values()))
         return {
             node.fqn: [attempt]
             for node in nodes
-            if (record := records.get(last.get(node.fqn, "")))
+            if (record := last.get(node.fqn))
             and (attempt := self._attempt(instance, node, state, record))
         }
 
@@ -109,14 +123,8 @@ class RunReader:
         self, instance: dg.DagsterInstance, models: Sequence[str]
     ) -> dict[str, datetime]:
         """When each model was last in a run, as far as it was; simulated where the run was."""
-        last = {
-            fqn: record.asset_entry.last_run_id
-            for fqn, record in self._assets(instance, models).items()
-            if record.asset_entry.last_run_id
-        }
-        last |= {fqn: execution.run_id for fqn, execution in self._checks(instance, models).items()}
-        runs = records_of(instance, set(last.values()))
-        return {fqn: moment_of(runs[run_id]) for fqn, run_id in last.items() if run_id in runs}
+        last = self._last_runs(instance, models)
+        return {fqn: moment_of(record) for fqn, record in last.items()}
 
     def evaluated_at(
         self, instance: dg.DagsterInstance, models: Sequence[str]
@@ -162,18 +170,39 @@ class RunReader:
         # nobody asked for: of audits x on a and y on b also x on b.
         return {checks[key]: last for key, last in executions.items() if key in checks}
 
-    def _last_runs(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, str]:
-        """The last run that was to evaluate each model."""
-        assets = self._assets(instance, models)
-        checks = self._checks(instance, models)
-        return {
-            **{
-                fqn: record.asset_entry.last_run_id
-                for fqn, record in assets.items()
-                if record.asset_entry.last_run_id
-            },
-            **{fqn: execution.run_id for fqn, execution in checks.items()},
-        }
+    def _last_runs(
+        self, instance: dg.DagsterInstance, models: Sequence[str]
+    ) -> dict[str, dg.RunRecord]:
+        """Returns the last run that was to evaluate each model, as far as there was one."""
+        latest = self._latest(instance, models)
+        records = records_of(instance, {last.run_id for last in latest.values() if last.run_id})
+        runs: dict[str, dg.RunRecord] = {}
+        strange: dict[str, int] = {}
+        for fqn, last in latest.items():
+            record = records.get(last.run_id) if last.run_id else None
+            if record is None:
+                if last.report is not None and last.run_id is None:
+                    strange[fqn] = last.report
+            elif last.report is None or fqn in self._coverage.of(instance, record.dagster_run):
+                runs[fqn] = record
+            else:
+                strange[fqn] = last.report
+        # Reported by no run, or by one that was not to evaluate it: Dagster forgets the run before.
+        return runs | self._coverage.behind(instance, strange)
+
+    def _latest(self, instance: dg.DagsterInstance, models: Sequence[str]) -> dict[str, _Latest]:
+        """Returns what Dagster shows last of each model and standalone audit."""
+        latest: dict[str, _Latest] = {}
+        for fqn, record in self._assets(instance, models).items():
+            entry = record.asset_entry
+            run_id, materialization = entry.last_run_id or None, entry.last_materialization
+            reported = materialization is not None and run_id in (None, materialization.run_id)
+            report = entry.last_materialization_storage_id if reported else None
+            latest[fqn] = _Latest(run_id, report)
+        for fqn, execution in self._checks(instance, models).items():
+            planned = execution.status is AssetCheckExecutionRecordStatus.PLANNED
+            latest[fqn] = _Latest(execution.run_id or None, None if planned else execution.id)
+        return latest
 
     def _attempt(
         self, instance: dg.DagsterInstance, node: Node, state: DueState, record: dg.RunRecord
@@ -214,19 +243,6 @@ class RunReader:
             if len(page) < _PAGE:
                 return
             cursor = page[-1].dagster_run.run_id
-
-    def _covered(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> Set[str]:
-        """``fqn`` of what a run is to evaluate."""
-        selected = {*(run.asset_selection or ()), *(run.asset_check_selection or ())}
-        keys = selected or _planned(instance, run.run_id)
-        return {fqn for key in keys if (fqn := self._by_key.get(key))}
-
-    @cached_property
-    def _by_key(self) -> dict[dg.AssetKey | dg.AssetCheckKey, str]:
-        return {
-            **{key: fqn for fqn, key in self.index.keys.items()},
-            **{key: fqn for fqn, keys in self.index.checks.items() for key in keys},
-        }
 
     def _read(self, instance: dg.DagsterInstance, run_id: str) -> dict[str, Outcome]:
         """The outcomes of a run that has ended, read once."""
@@ -270,30 +286,3 @@ def _written(event: dg.EventLogEntry) -> datetime:
 def _started(record: dg.RunRecord) -> datetime:
     started = record.start_time or record.create_timestamp.timestamp()
     return datetime.fromtimestamp(started, tz=UTC)
-
-
-def records_of(instance: dg.DagsterInstance, run_ids: set[str]) -> dict[str, dg.RunRecord]:
-    """The records of some runs, by id."""
-    if not run_ids:
-        return {}
-    records = instance.get_run_records(dg.RunsFilter(run_ids=list(run_ids)))
-    return {record.dagster_run.run_id: record for record in records}
-
-
-def _planned(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.AssetKey | dg.AssetCheckKey]:
-    """What a run of a whole job is to materialize and check."""
-    events = instance.get_records_for_run(
-        run_id,
-        of_type={
-            dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
-            dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
-        },
-        limit=_MANY,
-    )
-    for record in events.records:
-        event = record.event_log_entry.dagster_event
-        data = event.event_specific_data if event else None
-        if isinstance(data, AssetMaterializationPlannedData):
-            yield data.asset_key
-        elif isinstance(data, AssetCheckEvaluationPlanned):
-            yield data.asset_check_key
