@@ -107,3 +107,53 @@ def dbapi_connection(adapter: EngineAdapter) -> Any:
     Noticed by ``tests/lease/test_server.py``.
     """
     return adapter._connection_pool.get()
+
+
+def writing_adapters(context: Context) -> list[EngineAdapter]:
+    """The adapters with which a context writes: to each gateway's warehouse, and to the state.
+
+    Private is only the state's. Noticed by ``tests/execution/test_fence.py``.
+    """
+    state: Any = context.state_sync
+    adapter: EngineAdapter = getattr(state, "state_sync", state).engine_adapter
+    return [*context.snapshot_evaluator.adapters.values(), adapter]
+
+
+def connection_factory(adapter: EngineAdapter) -> Callable[[], Any]:
+    """What opens a connection of an adapter that its pool does not know.
+
+    Noticed by ``tests/execution/test_fence.py``.
+    """
+    pool: Any = adapter._connection_pool
+    connect: Callable[[], Any] = pool._connection_factory
+    return connect
+
+
+def on_connect(adapter: EngineAdapter, prepare: Callable[[Any], None]) -> None:
+    """Has something done with each new connection of an adapter's pool before it is used.
+
+    An error of it is the error of whoever wanted the connection. Adapters that share the pool, as
+    SQLMesh makes them, share this. Noticed by ``tests/execution/test_fence.py``.
+    """
+    pool: Any = adapter._connection_pool
+    connect = connection_factory(adapter)
+
+    def prepared() -> Any:
+        connection = connect()
+        try:
+            prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    pool._connection_factory = prepared
+
+
+def close_connections(adapter: EngineAdapter) -> None:
+    """Closes all connections of an adapter's pool, of every thread.
+
+    An adapter's own ``close`` does more, such as to cancel jobs. Noticed by
+    ``tests/execution/test_fence.py``.
+    """
+    adapter._connection_pool.close_all()

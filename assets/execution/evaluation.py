@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
 
-from ...config.errors import DatabaseLocked, ExecutionStopped
+from ...config.errors import DatabaseLocked, ExecutionStopped, LeaseLost
 from ...config.settings import AutomationSettings
 from ..lease.server import ModelLease, model_lease
 from ..lease.waiting import Wait, database_lease
@@ -157,9 +157,9 @@ def _run(
         console.nothing_to_do_unless_started()
     except CircuitBreakerError:
         interrupted = True
-    if breaker.error is not None:
+    if breaker.error is not None or lease.lost:
         recorder.close_failures()
-        raise breaker.error
+        raise breaker.error or LeaseLost
     if interrupted and not request.cancelled():
         recorder.close_failures()
         return False
@@ -203,7 +203,7 @@ class _Breaker:
         if self.error is not None:
             return True
         try:
-            self._lease.check()
+            self._lease.check(now=False)
             now = self._context.state_sync.get_environment(self._environment.name)
         except Exception as error:  # noqa: BLE001 - raised by the execution, see error
             self.error = error

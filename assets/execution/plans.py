@@ -187,6 +187,7 @@ def _apply(
     from ..lease.server import model_lease
     from ..project.ahead import withdraw
     from ..project.snapshots import table_identity
+    from ..sqlmesh_internals import writing_adapters
 
     evaluated, ahead = _evaluated(plan), _ahead(plan)
     with model_lease(
@@ -196,6 +197,7 @@ def _apply(
         executions=settings.max_concurrent_executions,
         wait=wait,
     ) as lease:
+        lease.guard(writing_adapters(context))
         lease.hold(
             {
                 table_identity(snapshot): _name(plan, snapshot.name)

@@ -6,12 +6,14 @@ Everything that hooks into SQLMesh's scheduler, evaluator and console is here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlmesh.core.snapshot import DeployabilityIndex
+from sqlmesh.core.state_sync.base import DelegatingStateSync
 from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
 
+from ...config.errors import LeaseLost
 from ..intervals import Interval, moment
 from ..lease.server import ModelLease
 from ..ledger.outcome import AuditOutcome, error_message
@@ -19,6 +21,7 @@ from ..naming import check_name
 from ..project.model_facts import audit_args
 from ..project.outages import is_outage
 from ..project.snapshots import display_name, table_identity
+from ..sqlmesh_internals import writing_adapters
 from .readiness import ReadinessScheduler
 from .recorder import Recorder
 
@@ -27,6 +30,25 @@ if TYPE_CHECKING:
     from sqlmesh.core.environment import Environment
     from sqlmesh.core.model.definition import AuditResult
     from sqlmesh.core.snapshot import Snapshot, SnapshotEvaluator
+    from sqlmesh.core.snapshot.definition import SnapshotIntervals
+    from sqlmesh.core.state_sync import StateSync
+
+
+class LeasedState(DelegatingStateSync):
+    """SQLMesh's state, in which intervals are recorded only while the lease is held."""
+
+    def __init__(self, state: StateSync, lease: ModelLease) -> None:
+        super().__init__(state)
+        self._lease = lease
+
+    def add_snapshots_intervals(self, snapshots_intervals: Sequence[SnapshotIntervals]) -> None:
+        """Records intervals.
+
+        Raises:
+            LeaseLost: The lease is lost, so that somebody else may evaluate the same intervals.
+        """
+        self._lease.check()
+        self.state_sync.add_snapshots_intervals(snapshots_intervals)
 
 
 class RecordingScheduler(ReadinessScheduler):
@@ -52,10 +74,11 @@ class RecordingScheduler(ReadinessScheduler):
     ) -> RecordingScheduler:
         """The scheduler of an environment, as ``Context.create_scheduler`` makes it."""
         state = context.state_sync
+        lease.guard(writing_adapters(context))
         scheduler = cls(
             state.get_snapshots(environment.snapshots).values(),
             context.snapshot_evaluator,
-            state,
+            LeasedState(state, lease),  # type: ignore[abstract]  # its methods are set after it
             default_catalog=context.default_catalog,
             max_workers=context.concurrent_tasks,
             console=context.console,
@@ -79,6 +102,9 @@ class RecordingScheduler(ReadinessScheduler):
         # A Python model or a macro that calls exit() would end SQLMesh and the whole run.
         except (Exception, SystemExit) as error:
             self.failed.add(snapshot.name)
+            # Then it is not the model's failure, and somebody else may be evaluating it.
+            if self.lease.lost:
+                raise LeaseLost from error
             audit = isinstance(error, NodeAuditsErrors)
             sql = None if audit else _rendered(snapshot, self, kwargs)
             self.recorder.failed(

@@ -8,23 +8,29 @@ in a while, and nothing worse.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...config.errors import LeaseLost, LeaseTaken
 from ..sqlmesh_internals import dbapi_connection, state_connection
+from .fence import Fence
 from .sessions import KINDS, Session, digest
 from .waiting import Wait
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
+    from sqlmesh.core.engine_adapter.base import EngineAdapter
 
 _GROUPS = 2048
 _POLL_SECONDS = 0.5
-_CHECK_SECONDS = 5.0
+CHECK_SECONDS = 2.0
+"""How often the holder looks whether it still has the lease, also while a model is evaluated."""
+
+_log = logging.getLogger(__name__)
 
 
 class ModelLease:
@@ -44,12 +50,23 @@ class ModelLease:
             LeaseTaken: The time is over, or the wait was given up.
         """
 
-    def check(self) -> None:
+    def guard(self, adapters: Iterable[EngineAdapter]) -> None:
+        """Has what is written with these end where the lease is lost, before others write."""
+
+    def check(self, *, now: bool = True) -> None:
         """Makes sure that it still holds what it holds.
+
+        Args:
+            now: Whether to ask the server even if it was asked a moment ago.
 
         Raises:
             LeaseLost: The server has ended the session.
         """
+
+    @property
+    def lost(self) -> bool:
+        """Whether it no longer holds what it held."""
+        return False
 
 
 @contextmanager
@@ -80,33 +97,55 @@ def model_lease(
         return
     scope = context.config.get_state_schema(context.gateway) or ""
     adapter = connection.create_engine_adapter(concurrent_tasks=1)
+    lease = None
     try:
-        session = kind(dbapi_connection(adapter), scope, run_id)
-        lease = _ServerLease(session, environment, executions, wait)
-        lease.enter(run_id)
+        lease = _ServerLease(
+            kind(dbapi_connection(adapter), scope, run_id), environment, run_id, executions, wait
+        )
+        lease.enter()
         yield lease
     finally:
+        if lease is not None:
+            lease.leave()
         # Ends the session, and with it every lock.
         adapter.close()
 
 
 class _ServerLease(ModelLease):
-    def __init__(self, session: Session, environment: str, executions: int, wait: Wait) -> None:
-        self._session, self._wait = session, wait
+    def __init__(
+        self, session: Session, environment: str, run_id: str, executions: int, wait: Wait
+    ) -> None:
+        self._session, self._run_id, self._wait = session, run_id, wait
         self._slots = [f"slot {environment} {number}" for number in range(executions)]
         self._slot: str | None = None
         self._held: list[str] = []
         self._checked = time.monotonic()
-        self._lost = False
-        self._lock = threading.Lock()
+        self._is_lost = False
+        # SQLMesh evaluates in threads of its own, and the watch is one more.
+        self._lock = threading.RLock()
+        self._fence = Fence(digest(session.place()).hex()[:8], run_id, self.check)
+        self._left = threading.Event()
+        self._watch = threading.Thread(
+            target=self._look, name=f"sqlmesh-{run_id[:8]}-lease", daemon=True
+        )
 
-    def enter(self, run_id: str) -> None:
+    def enter(self) -> None:
         def attempt() -> str | None:
-            if self._session.take([f"run {run_id}"]):
+            if self._session.take([f"run {self._run_id}"]):
                 return "another process of this run executes SQLMesh"
             return None
 
         self._acquire(attempt)
+        self._watch.start()
+
+    def leave(self) -> None:
+        self._left.set()
+        if self._watch.is_alive():
+            self._watch.join()
+        self._fence.release()
+
+    def guard(self, adapters: Iterable[EngineAdapter]) -> None:
+        self._fence.guard(adapters)
 
     def hold(self, models: Mapping[str, str]) -> None:
         names: dict[str, str] = {}
@@ -132,19 +171,56 @@ class _ServerLease(ModelLease):
             return f"{first}{more} {verb} being evaluated by {self._session.holder(refused)}"
 
         self._acquire(attempt)
+        # Whoever had any of it before, and has it no longer, may not know that yet.
+        self._refuse(self._fence.end_predecessors(self._has_lease, self._wait))
 
-    def check(self) -> None:
+    def check(self, *, now: bool = True) -> None:
+        if now:
+            is_lost = self.lost
+        else:
+            with self._lock:
+                asked = time.monotonic() - self._checked < CHECK_SECONDS
+                is_lost = self._is_lost if asked else self.lost
+        if is_lost:
+            raise LeaseLost
+
+    @property
+    def lost(self) -> bool:
         with self._lock:
-            now = time.monotonic()
-            if not self._lost and now - self._checked >= _CHECK_SECONDS:
-                self._checked = now
-                self._lost = not self._session.alive()
             # For good: SQLMesh asks again before each of the models that are left.
-            if self._lost:
-                raise LeaseLost
+            if not self._is_lost:
+                self._is_lost = not self._session.alive()
+                self._checked = time.monotonic()
+            return self._is_lost
 
-    def _acquire(self, attempt: Any) -> None:
-        if blocked := self._wait.until_free(attempt, _POLL_SECONDS):
+    def _look(self) -> None:
+        """Looks after the lease until it is left; where it is lost, ends what is written."""
+        while not self._left.wait(CHECK_SECONDS):
+            try:
+                self.check(now=False)
+            except LeaseLost:
+                self._fence.end_own(self._left)
+                return
+            except Exception:  # noqa: BLE001 - logged, and asked again
+                _log.warning("Cannot ask for the lease of run %s", self._run_id, exc_info=True)
+
+    def _has_lease(self, run_id: str) -> bool:
+        name = f"run {run_id}"
+        with self._lock:
+            if self._session.take([name]):
+                return True
+            self._session.release([name])
+            return False
+
+    def _acquire(self, attempt: Callable[[], str | None]) -> None:
+        def attempt_alone() -> str | None:
+            with self._lock:
+                return attempt()
+
+        self._refuse(self._wait.until_free(attempt_alone, _POLL_SECONDS))
+
+    def _refuse(self, blocked: str) -> None:
+        if blocked:
             raise LeaseTaken(blocked, self._wait.place("lease_timeout_seconds"))
 
     def _take_slot(self) -> str | None:

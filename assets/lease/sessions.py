@@ -32,6 +32,10 @@ class Session(ABC):
     def holder(self, names: Sequence[str]) -> str:
         """Who has any of the locks, in words."""
 
+    @abstractmethod
+    def place(self) -> str:
+        """What tells this state from all others, whatever its server is called by its clients."""
+
     def alive(self) -> bool:
         """Whether the session still is."""
         try:
@@ -89,6 +93,14 @@ class _Postgres(Session):
         runs = sorted(name.removeprefix(self._APPLICATION) for (name,) in applications if name)
         return f"run {', '.join(runs)}" if runs else "another session"
 
+    def place(self) -> str:
+        ((database, may_ask),) = self._ask(
+            "SELECT oid, has_function_privilege('pg_control_system()', 'execute') "
+            "FROM pg_database WHERE datname = current_database()"
+        )
+        server = "SELECT system_identifier FROM pg_control_system()" if may_ask else "SELECT 0"
+        return f"{self._ask(server)[0][0]} {database} {self._scope}"
+
     def _number(self, name: str) -> int:
         return int.from_bytes(digest(f"{self._scope} {name}")[:8], signed=True)
 
@@ -118,6 +130,10 @@ class _MySQL(Session):
             }
         )
         return f"connection {', '.join(map(str, ids))}" if ids else "another session"
+
+    def place(self) -> str:
+        ((host, port),) = self._ask("SELECT @@hostname, @@port")
+        return f"{host} {port} {self._state}"
 
     def _each(self, call: str, names: Sequence[str]) -> Sequence[Any]:
         """The results of a function for each lock, in one statement.

@@ -21,9 +21,10 @@ from support.server_lease import HOLD, ITEMS, ORDERS, STOCK, opened, run
 
 from dagster_sqlmesh_automation.assets.lease import server as server_lease
 from dagster_sqlmesh_automation.assets.lease.waiting import Wait
+from dagster_sqlmesh_automation.assets.sqlmesh_internals import state_connection
 from dagster_sqlmesh_automation.config.errors import LeaseLost, LeaseTaken
 
-pytest.importorskip("pymysql", reason="SQLMesh's driver for MySQL is not installed")
+pymysql = pytest.importorskip("pymysql", reason="SQLMesh's driver for MySQL is not installed")
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="no MariaDB server is installed")
 
@@ -89,21 +90,24 @@ def test_what_a_killed_process_held_is_free_at_once(context: Context) -> None:
             successor.hold(ORDERS)
 
 
-def test_a_lease_whose_session_has_ended_is_lost_for_good(
-    context: Context, server: MariaDB, monkeypatch: pytest.MonkeyPatch
+def test_a_lease_whose_session_has_ended_is_lost_for_good_and_ends_what_is_written(
+    context: Context, server: MariaDB
 ) -> None:
-    monkeypatch.setattr(server_lease, "_CHECK_SECONDS", 0.0)
     with run(context, "4f1c", executions=1) as lost, ThreadPoolExecutor(1) as pool:
         lost.hold(ORDERS)
         pool.submit(lost.check).result()
+        writer = state_connection(context).create_engine_adapter()
+        lost.guard([writer])
+        slow = pool.submit(writer.fetchone, "SELECT SLEEP(600)")
         with run(context, "93d0") as curious, pytest.raises(LeaseTaken) as caught:
             curious.hold(ORDERS)
         (session,) = re.findall(r"connection (\d+)", str(caught.value))
         server.query(f"KILL {session}")
-        for seconds in (0.0, 0.0, 3600.0):
-            monkeypatch.setattr(server_lease, "_CHECK_SECONDS", seconds)
+        for now in (True, True, False):
             with pytest.raises(LeaseLost):
-                lost.check()
+                lost.check(now=now)
+        with pytest.raises(pymysql.Error):
+            slow.result(60)
         with run(context, "7ab2", Wait(10), executions=1) as other:
             other.hold(ORDERS)
 
