@@ -22,7 +22,7 @@ from .definitions.specs import (
     model_specs,
     unexecuted_specs,
 )
-from .execution.report import audit_result, report
+from .execution.report import audit_result, fail_with_end, report
 from .execution.shared import SharedExecution
 
 PRIORITY_TAG = "dagster/priority"
@@ -82,6 +82,7 @@ def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
         )
         _forget_versions(context, execution.evaluated_unselected(parents))
         yield from report(context, specs.asset.key, outcome)
+        fail_with_end(execution.end_error(specs.model.fqn), outcome)
 
     return model_step
 
@@ -102,6 +103,7 @@ def _standalone_audit(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinit
         for check in sorted(context.selected_asset_check_keys):
             for audit in outcome.audits:
                 yield audit_result(check.asset_key, replace(audit, check=check.name))
+        fail_with_end(execution.end_error(specs.audit.fqn), outcome)
 
     return audit_step
 

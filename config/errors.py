@@ -34,6 +34,7 @@
     │   └── StateUnavailable
     └── ExecutionError                a run could not do its work; the step fails with it
         ├── ExecutionAborted
+        ├── ExecutionEndFailed
         ├── ExecutionStopped
         ├── SQLMeshFailed
         ├── LedgerBroken
@@ -74,6 +75,7 @@ from .work_errors import (
     DagsterUnavailable as DagsterUnavailable,
     DatabaseLocked as DatabaseLocked,
     ExecutionAborted as ExecutionAborted,
+    ExecutionEndFailed as ExecutionEndFailed,
     ExecutionStopped as ExecutionStopped,
     LeaseLost as LeaseLost,
     LeaseTaken as LeaseTaken,

@@ -72,6 +72,13 @@ class SQLMeshFailed(ExecutionError):
         super().__init__(f"SQLMesh gave up on {projects}: {reason}")
 
 
+class ExecutionEndFailed(ExecutionError):
+    """SQLMesh has evaluated the models and failed after the last one, as on ``after_all``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"SQLMesh failed after the last model: {reason}")
+
+
 class LedgerBroken(ExecutionError):
     """What became of a model could not be written to Dagster's event log."""
 

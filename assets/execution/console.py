@@ -91,11 +91,17 @@ def _plain(fqn: str) -> str:
 
 
 class RecordingConsole(SignalConsole):
-    """SQLMesh's progress, handed to the recorder."""
+    """SQLMesh's progress, handed to the recorder.
+
+    Attributes:
+        skipped: ``fqn`` of what SQLMesh passed over because of a failure upstream.
+        is_evaluated: Whether SQLMesh has dealt with every model, so that what follows is the end.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.skipped: set[str] = set()
+        self.is_evaluated = False
         self._started = False
 
     def attach(
@@ -120,6 +126,7 @@ class RecordingConsole(SignalConsole):
         """The scheduler returns without a word when no model misses an interval."""
         if not self._started:
             self.start_evaluation_progress({})
+            self.is_evaluated = True
 
     def start_evaluation_progress(self, batched_intervals: Any, *args: Any, **kwargs: Any) -> None:
         """SQLMesh knows what it is going to evaluate."""
@@ -238,6 +245,10 @@ class RecordingConsole(SignalConsole):
             rows=execution_stats.total_rows_processed if execution_stats else None,
             bytes_=execution_stats.total_bytes_processed if execution_stats else None,
         )
+
+    def stop_evaluation_progress(self, success: bool = True) -> None:
+        """SQLMesh has dealt with every model, or stopped in between."""
+        self.is_evaluated = True
 
     def log_skipped_models(self, snapshot_names: set[str]) -> None:
         """SQLMesh has passed models over because of a failure upstream."""

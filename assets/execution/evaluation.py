@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
 
-from ...config.errors import DatabaseLocked, ExecutionStopped, LeaseLost
+from ...config.errors import DatabaseLocked, ExecutionEndFailed, ExecutionStopped, LeaseLost
 from ...config.settings import AutomationSettings
 from ..lease.server import ModelLease, model_lease
 from ..lease.waiting import Wait, database_lease
-from ..ledger.outcome import Legacy
+from ..ledger.outcome import Legacy, error_message
 from ..project.environment import read_environment
 from ..project.failures import naming_failures
 from ..project.opening import duckdb_files, open_context
@@ -79,6 +79,7 @@ def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: R
         EnvironmentNotFound: The environment has never been planned.
         Unavailable: A database stays locked or is out of reach, or the lease was lost.
         ConfigurationError: The project cannot be opened.
+        ExecutionEndFailed: SQLMesh failed after the last model, for example on ``after_all``.
         SQLMeshFailed: SQLMesh gave up before evaluating anything.
     """
     wait = Wait(settings.lease_timeout_seconds, request.say, request.given_up, settings.place)
@@ -145,7 +146,7 @@ def _run(
     breaker = _Breaker(context, environment, lease, request.cancelled)
     interrupted = False
     try:
-        scheduler.run(
+        status = scheduler.run(
             environment.naming_info,
             end=request.at,
             execution_time=request.at,
@@ -155,8 +156,20 @@ def _run(
             run_environment_statements=True,
         )
         console.nothing_to_do_unless_started()
+        if status.is_nothing_to_do and recorder.owes_end:
+            scheduler.end(environment.naming_info, request.at, request.selected.keys())
     except CircuitBreakerError:
         interrupted = True
+    # SystemExit: a macro of a statement that calls exit().
+    except (Exception, SystemExit) as error:
+        if breaker.error is not None or lease.lost:
+            recorder.close_failures()
+            raise breaker.error or LeaseLost from error
+        if breaker.has_stopped or not console.is_evaluated:
+            recorder.close_failures()
+            raise
+        recorder.ended(console.skipped, scheduler.ancestors, stopped=False, terminated=False)
+        raise ExecutionEndFailed(error_message(error)) from error
     if breaker.error is not None or lease.lost:
         recorder.close_failures()
         raise breaker.error or LeaseLost
@@ -185,6 +198,7 @@ class _Breaker:
     Attributes:
         error: Why the question could not be answered. Raised inside SQLMesh it would become the
             failure of the next model, so the execution raises it after it stopped.
+        has_stopped: Whether SQLMesh was told to stop.
     """
 
     def __init__(
@@ -197,9 +211,14 @@ class _Breaker:
         self._context, self._environment = context, environment
         self._lease, self._cancelled = lease, cancelled
         self.error: Exception | None = None
+        self.has_stopped = False
 
     def __call__(self) -> bool:
         """Whether SQLMesh is to stop before the next batch."""
+        self.has_stopped = self.has_stopped or self._stops()
+        return self.has_stopped
+
+    def _stops(self) -> bool:
         if self.error is not None:
             return True
         try:

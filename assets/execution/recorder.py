@@ -60,6 +60,7 @@ class Recorder:
         plan: Id of the plan that the environment is at.
         inherited: The batches that a process that died had planned, by ``fqn``, of the models
             that it has not recorded.
+        owes_end: As :attr:`.Legacy.owes_end`.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Recorder:
         self._recorded: dict[str, OutcomeStatus] = {}
         self.plan: str | None = None
         self.inherited: Mapping[str, Sequence[Interval]] = {}
+        self.owes_end = False
 
     @property
     def recorded(self) -> Set[str]:
@@ -89,6 +91,7 @@ class Recorder:
     def inherit(self, legacy: Legacy) -> None:
         """Takes what a process before this one has recorded of the same round, and planned."""
         with self._lock:
+            self.owes_end = legacy.owes_end
             for model, outcome in legacy.outcomes.items():
                 self._recorded[model] = outcome.status
                 failed = outcome.status in FAILURES

@@ -72,6 +72,29 @@ def report(
         )
 
 
+def fail_with_end(error: str | None, outcome: Outcome) -> None:
+    """Fails the step of a model that is reported, if the execution failed after its last model.
+
+    Args:
+        error: Why it did, where it did.
+        outcome: The model's.
+
+    Raises:
+        dagster.Failure: It did.
+    """
+    if error is not None:
+        raise dg.Failure(
+            description=(
+                f"{outcome.name} itself is as reported ({outcome.summary()}); the run fails for "
+                f"what comes after all models. {error}\nNo model is evaluated again for it. "
+                "SQLMesh executes after_all again with the next model that is due, and a "
+                "re-execution of this run from failure does at once."
+            ),
+            # A retry of this step alone would execute nothing.
+            allow_retries=False,
+        )
+
+
 def outcome_metadata(outcome: Outcome) -> dict[str, Any]:
     """An outcome as metadata of a materialization or a failure."""
     metadata: dict[str, Any] = {

@@ -18,7 +18,7 @@ from ...config.settings import AutomationSettings
 from ..dagster_internals import FINISHED_STATUSES
 from ..definitions.specs import AssetIndex
 from ..intervals import Interval
-from ..ledger.ledger import Ledger, has_step_workers
+from ..ledger.ledger import Ledger, has_step_workers, read_history
 from ..ledger.outcome import Legacy, Outcome
 from ..ledger.run_tags import EXECUTION_TIME_TAG, execution_time
 from .metrics import ExecutionMetrics
@@ -161,17 +161,18 @@ class RoundThread:
     def _end(self, error: BaseException | None) -> None:
         # Without the lease it has nothing to end, unless it gave up for good.
         mine = self._admitted or (error is not None and not self._given_up())
-        mine = mine and not self._handed_over()
-        try:
-            if mine and self._observer is not None:
-                self._observer.ended(error)
-        finally:
-            self._done.set()
-            if mine:
-                self._ledger.ended(
-                    self.number, None if error is None else str(error) or repr(error)
-                )
-            self._safely(lambda: self._metrics.ended(error))
+        mine = mine and not (self._left() and self._handed_over())
+        observer = self._observer
+        if mine and observer is not None:
+            self._safely(lambda: observer.ended(error))
+        self._done.set()
+        if mine:
+            self._ledger.ended(self.number, None if error is None else str(error) or repr(error))
+        self._safely(lambda: self._metrics.ended(error))
+
+    def _left(self) -> Set[str]:
+        """What the round deals with and has no outcome yet."""
+        return set(self._selected) - self._ledger.history.round(self.number).outcomes.keys()
 
     def _admit(self) -> Legacy | None:
         """Called once it has the lease: all that a process before it recorded is in the ledger.
@@ -185,11 +186,22 @@ class RoundThread:
             return None
         self._admitted = True
         self._metrics.admitted()
-        left = len(set(self._selected) - current.outcomes.keys())
+        left = len(self._left())
         self._ledger.started(self.number, left, self._left_out())
         if self._observer is not None:
             self._observer.started(left)
-        return Legacy(outcomes=dict(current.outcomes), planned=dict(current.planned))
+        return Legacy(
+            outcomes=dict(current.outcomes),
+            planned=dict(current.planned),
+            owes_end=bool(current.planned) or self._repeats_end(),
+        )
+
+    def _repeats_end(self) -> bool:
+        """Whether the run executes one again that failed after its last model."""
+        parent = self._run.parent_run_id
+        if parent is None or self.number > 1:
+            return False
+        return read_history(self._instance, parent, self._index.scope).failed_end is not None
 
     def _left_out(self) -> Set[str]:
         outcomes = self._ledger.outcomes()

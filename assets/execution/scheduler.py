@@ -6,9 +6,12 @@ Everything that hooks into SQLMesh's scheduler, evaluator and console is here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from sqlmesh.core.environment import execute_environment_statements
+from sqlmesh.core.macros import RuntimeStage
 from sqlmesh.core.snapshot import DeployabilityIndex
 from sqlmesh.core.state_sync.base import DelegatingStateSync
 from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
@@ -27,7 +30,7 @@ from .recorder import Recorder
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
-    from sqlmesh.core.environment import Environment
+    from sqlmesh.core.environment import Environment, EnvironmentNamingInfo
     from sqlmesh.core.model.definition import AuditResult
     from sqlmesh.core.snapshot import Snapshot, SnapshotEvaluator
     from sqlmesh.core.snapshot.definition import SnapshotIntervals
@@ -180,6 +183,29 @@ class RecordingScheduler(ReadinessScheduler):
     def unready_upstream(self, name: str) -> set[str]:
         """What a snapshot reads, directly or not, whose readiness cannot be told, by name."""
         return self.unready.keys() & self.ancestors(name) if self.unready else set()
+
+    def end(self, environment: EnvironmentNamingInfo, at: datetime, models: Set[str]) -> None:
+        """Executes the statements of ``after_all`` once more, or for a process that died in them.
+
+        As ``run`` does after the last model; it leaves them out where nothing misses intervals.
+
+        Args:
+            environment: Where.
+            at: The moment for which the execution is done.
+            models: ``fqn`` of what the execution is about.
+        """
+        nodes = [each.node for name, each in self.snapshots_by_name.items() if name in models]
+        execute_environment_statements(
+            adapter=self.snapshot_evaluator.adapter,
+            environment_statements=self.state_sync.get_environment_statements(environment.name),
+            runtime_stage=RuntimeStage.AFTER_ALL,
+            environment_naming_info=environment,
+            default_catalog=self.default_catalog,
+            snapshots=self.snapshots_by_name,
+            end=at,
+            execution_time=at,
+            selected_models={node.dbt_unique_id for node in nodes if node.dbt_unique_id},
+        )
 
     def recorded_intervals(self, name: str) -> list[Interval]:
         """What SQLMesh has recorded of a snapshot, as it was at the beginning of the run."""

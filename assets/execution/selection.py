@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
@@ -20,10 +20,16 @@ class Selection:
         awaited: The steps that are not SQLMesh's and that Dagster runs before a model's, directly
             or not, by ``fqn``; left out where there are none. They make what the model reads, or
             they are blocking checks of what it reads.
+        ahead: What the steps of the models after a model's own await, together with it, by
+            ``fqn``; left out where there is nothing.
+        places: Of each model's step, by ``fqn``: whether no step of the run follows it, and how
+            many steps are before it on the longest way there.
     """
 
     models: Set[str]
     awaited: Mapping[str, Set[str]] = field(default_factory=dict)
+    ahead: Mapping[str, Set[str]] = field(default_factory=dict)
+    places: Mapping[str, tuple[bool, int]] = field(default_factory=dict)
 
     def ready(self, model: str) -> frozenset[str]:
         """What can be evaluated once the step of a model begins.
@@ -35,6 +41,24 @@ class Selection:
         return frozenset(
             other for other in self.models if self.awaited.get(other, frozenset()) <= available
         )
+
+    def closing(self, models: Set[str]) -> str | None:
+        """The model of an execution whose step answers for the execution's end.
+
+        It may fail and hold up nothing: no other model's step follows it, and no step at all where
+        there is such a model. All processes of a run find the same one.
+
+        Args:
+            models: What the execution deals with.
+
+        Returns:
+            Its ``fqn``; ``None`` where every one of them has models after it that wait for other
+            steps. Their execution comes to its end later, and its end counts.
+        """
+        nothing: frozenset[str] = frozenset()
+        available = nothing.union(*(self.awaited.get(model, nothing) for model in models))
+        last = (model for model in models if self.ahead.get(model, nothing) <= available)
+        return max(last, key=lambda model: (self.places[model], model), default=None)
 
 
 def selection(context: Any, index: AssetIndex) -> Selection:
@@ -58,30 +82,63 @@ def selection(context: Any, index: AssetIndex) -> Selection:
         if (fqn := index.ops.get(op))
         and (fqn in index.checks or index.keys[fqn] in layer.selected_asset_keys)
     )
-    return Selection(models, _awaited(upstream_ops(context), ops, models, index))
+    upstream = {
+        step: parents & ops for step, parents in upstream_ops(context).items() if step in ops
+    }
+    # In the order in which the run executes them: Dagster does not order two steps by way of one
+    # that the run leaves out.
+    order = list(TopologicalSorter(upstream).static_order())
+    others = {op for op in ops if index.ops.get(op) not in models}
+    awaited = _awaited(upstream, order, others)
+    ahead, depths = _ahead(upstream, order, awaited, others), _depths(upstream, order)
+    followed = {parent for parents in upstream.values() for parent in parents}
+    steps_of = {index.ops[op]: op for op in order if op not in others}
+    return Selection(
+        models,
+        awaited={fqn: awaited[op] for fqn, op in steps_of.items() if awaited[op]},
+        ahead={fqn: ahead[op] for fqn, op in steps_of.items() if ahead[op]},
+        places={fqn: (op not in followed, depths[op]) for fqn, op in steps_of.items()},
+    )
 
 
 def _awaited(
-    upstream: Mapping[str, Set[str]], ops: Set[str], models: Set[str], index: AssetIndex
+    upstream: Mapping[str, Set[str]], order: Sequence[str], others: Set[str]
 ) -> dict[str, Set[str]]:
-    """The steps of other kinds that Dagster runs before the step of each model.
+    """The steps of other kinds that Dagster runs before each step, directly or not.
 
     Args:
-        upstream: The ops that each op of the job waits for.
-        ops: The ops that the run executes. Dagster does not order two of them by way of one that
-            it leaves out.
-        models: ``fqn`` of the models and standalone audits of the run.
-        index: The definitions that the run's steps come from.
+        upstream: The steps of the run that each step waits for.
+        order: The steps, none before one that it waits for.
+        others: The steps that are not SQLMesh's.
     """
-    others = {op for op in ops if index.ops.get(op) not in models}
-    awaited_by: dict[str, frozenset[str]] = {}
-    for op in TopologicalSorter({op: upstream[op] & ops for op in ops}).static_order():
-        parents = upstream[op] & ops
+    awaited_by: dict[str, Set[str]] = {}
+    for op in order:
+        parents = upstream[op]
         awaited_by[op] = frozenset(parents & others).union(
             *(awaited_by[parent] for parent in parents)
         )
-    return {
-        fqn: steps
-        for op, steps in awaited_by.items()
-        if steps and (fqn := index.ops.get(op)) is not None and fqn in models
-    }
+    return awaited_by
+
+
+def _ahead(
+    upstream: Mapping[str, Set[str]],
+    order: Sequence[str],
+    awaited: Mapping[str, Set[str]],
+    others: Set[str],
+) -> dict[str, Set[str]]:
+    """What each step of SQLMesh's and all of SQLMesh's after it await, by step."""
+    ahead: dict[str, Set[str]] = {op: frozenset() for op in order}
+    for op in reversed(order):
+        if op not in others:
+            ahead[op] |= awaited[op]
+        for parent in upstream[op]:
+            ahead[parent] |= ahead[op]
+    return ahead
+
+
+def _depths(upstream: Mapping[str, Set[str]], order: Sequence[str]) -> dict[str, int]:
+    """How many steps are ahead of each step on the longest way to it."""
+    depths: dict[str, int] = {}
+    for op in order:
+        depths[op] = max((depths[parent] + 1 for parent in upstream[op]), default=0)
+    return depths

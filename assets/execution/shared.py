@@ -8,7 +8,8 @@ executes dies, the process of another step takes over.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -51,6 +52,9 @@ class SharedExecution:
     _of_run: Selection | None = field(default=None, init=False)
     _selected: Selection = field(default_factory=lambda: Selection(frozenset()), init=False)
     _taken: set[str] = field(default_factory=set, init=False)
+    _rounds: dict[tuple[int, frozenset[str]], tuple[Set[str], str | None]] = field(
+        default_factory=dict, init=False
+    )
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.instance, self.run, self.index.scope)
@@ -80,13 +84,15 @@ class SharedExecution:
         """
         self._selected = selected
         after = self.ledger.failed_round(model, step) if retries else 0
-        try:
-            answer = self._wait(model, after)
-        except dg.DagsterExecutionInterruptedError:
-            # At once: by the time the resource is closed, SQLMesh may have begun the next model.
-            if self._thread is not None:
-                self._thread.cancel()
-            raise
+        with self._stopping_at_once():
+            self._wait(
+                lambda: self.ledger.find(model, after) is not None,
+                lambda: self.ledger.history.wanted_round(model, after),
+                model,
+                after,
+            )
+        answer = self.ledger.find(model, after)
+        assert answer is not None
         if isinstance(answer, RoundOver):
             name = self.index.names[model]
             if answer.error is not None:
@@ -95,6 +101,30 @@ class SharedExecution:
         # Only now: a step that is interrupted while it waits does not report.
         self._taken.add(model)
         return answer
+
+    def end_error(self, model: str) -> str | None:
+        """Waits for the end of a round, in the one step that answers for it.
+
+        After its last model SQLMesh has things to do (``after_all``), which may fail when all
+        steps have their outcomes. Dagster has nothing else that fails a run under every executor,
+        so that one step of a round fails with it, after it has reported its own model.
+
+        Args:
+            model: The model of the step that asks, which has its outcome.
+
+        Returns:
+            Why the execution failed after its last model; ``None`` where it did not, and at once
+            for every other step.
+        """
+        number = self.ledger.history.last_round(model)
+        current = self.ledger.history.round(number)
+        models, closing = self._dealt_with(number, current.left_out)
+        if model != closing:
+            return None
+        with self._stopping_at_once():
+            self._wait(lambda: current.ended, lambda: number, model, after=0)
+        # What has no outcome fails its own step with the error.
+        return current.error if models <= current.outcomes.keys() else None
 
     def evaluated_unselected(self, keys: Set[dg.AssetKey]) -> set[dg.AssetKey]:
         """Those assets whose models SQLMesh has evaluated so far without their being in the run."""
@@ -126,21 +156,49 @@ class SharedExecution:
                     if key is not None:
                         report_runless(self.instance, key, outcome, self.run.run_id)
 
+    def _dealt_with(self, number: int, left_out: frozenset[str]) -> tuple[Set[str], str | None]:
+        """What a round deals with, and the model of it whose step answers for the round's end."""
+        # Worked out once for the thousands of steps that may ask.
+        if (number, left_out) not in self._rounds:
+            models = self.ledger.history.dealt_with(number, self._selected.models)
+            self._rounds[number, left_out] = models, self._selected.closing(models)
+        return self._rounds[number, left_out]
+
     @cached_property
     def _alone(self) -> bool:
         """Whether all steps of the run are in this process, so that no other one records."""
         return not has_step_workers(self.instance, self.run.run_id)
 
-    def _wait(self, model: str, after: int) -> Outcome | RoundOver:
+    @contextmanager
+    def _stopping_at_once(self) -> Iterator[None]:
+        """Stops SQLMesh where the step is interrupted while it waits."""
+        try:
+            yield
+        except dg.DagsterExecutionInterruptedError:
+            # At once: by the time the resource is closed, SQLMesh may have begun the next model.
+            if self._thread is not None:
+                self._thread.cancel()
+            raise
+
+    def _wait(
+        self, is_there: Callable[[], bool], wanted: Callable[[], int], model: str, after: int
+    ) -> None:
+        """Waits until something is in the ledger, and executes where no process does that lives.
+
+        Args:
+            is_there: Returns whether it is.
+            wanted: Returns the number of the round that is waited for.
+            model: The model that is waited for.
+            after: The round with which the last attempt of its step failed, or 0.
+        """
         pause = _FIRST_POLL_SECONDS
         while True:
             # Where it has the lease, or nobody else is there, it knows all that is recorded.
             if self._thread is None or not (self._thread.executing or self._alone):
                 self.ledger.refresh()
-            answer = self.ledger.find(model, after)
-            if answer is not None:
-                return answer
-            self._lead(self.ledger.history.wanted_round(model, after), model, after)
+            if is_there():
+                return
+            self._lead(wanted(), model, after)
             self.ledger.wait(pause)
             pause = min(2 * pause, _LONGEST_POLL_SECONDS)
 

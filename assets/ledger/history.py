@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from ..intervals import Interval
 from .outcome import Outcome
 
+END_UNKNOWN = (
+    "the process that executed ended before SQLMesh did, so that statements of after_all may not "
+    "have been executed"
+)
+
 
 @dataclass
 class Round:
@@ -43,6 +48,18 @@ class Round:
     def end(self, error: str | None) -> None:
         """Ends the round, with the reason where its execution gave up."""
         self.ended, self.error = True, error
+
+    @property
+    def failed_end(self) -> str | None:
+        """Why the execution failed once every model had its outcome; ``None`` where it did not.
+
+        Where the process that executed was killed there, nobody knows.
+        """
+        if not self.outcomes or not self.planned.keys() <= self.outcomes.keys():
+            return None
+        if self.ended:
+            return self.error
+        return END_UNKNOWN if self.planned else None
 
     def leader(self, lives: Callable[[str], bool]) -> str | None:
         """The process that is to execute, if one of those that are ready lives."""
@@ -115,6 +132,25 @@ class History:
         if model in current.outcomes:
             return current.outcomes[model]
         return RoundOver(current.error) if current.ended else None
+
+    def last_round(self, model: str) -> int:
+        """Number of the round that gave a model its last outcome."""
+        return max(n for n, round_ in enumerate(self.rounds, 1) if model in round_.outcomes)
+
+    def dealt_with(self, number: int, models: Set[str]) -> frozenset[str]:
+        """Which of a run's models a round deals with."""
+        earlier = {
+            model
+            for round_ in self.rounds[: number - 1]
+            for model, outcome in round_.outcomes.items()
+            if outcome.succeeded
+        }
+        return frozenset(models - earlier - self.round(number).left_out)
+
+    @property
+    def failed_end(self) -> str | None:
+        """Why the run's last execution failed after its last model, where it did."""
+        return self.rounds[-1].failed_end if self.rounds else None
 
     def wanted_round(self, model: str, after: int) -> int:
         """Number of the round that a step waits for whose outcome cannot be told yet."""

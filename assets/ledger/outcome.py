@@ -157,13 +157,15 @@ def error_message(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Legacy:
-    """What a process that executed a round and died has left in the ledger.
+    """What a process that executed a round and died, or a run, has left in the ledger.
 
     Attributes:
         outcomes: The outcomes that it recorded, by ``fqn``.
         planned: The batches that it meant to evaluate and that SQLMesh had not recorded before,
             by ``fqn``. Those that SQLMesh has recorded now, it has evaluated.
+        owes_end: Whether SQLMesh has evaluated models and not come to its end, or failed there.
     """
 
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     planned: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+    owes_end: bool = False

@@ -86,7 +86,9 @@ def _unavailable(settings: AutomationSettings, error: Exception) -> Unavailable 
             return DatabaseLocked(refusal.database, refusal.reason)
         # Every driver names these two after PEP 249.
         if kinds & {"OperationalError", "InterfaceError", "IOException"}:
-            return StateUnavailable(settings.projects, str(cause).strip())
+            # SQLMesh's own message, where it has one, names the statement too.
+            reason = str(error) if str(cause) in str(error) else str(cause)
+            return StateUnavailable(settings.projects, reason.strip())
         cause = cause.__cause__ or cause.__context__
     # The drivers of warehouses in the cloud raise classes of their own.
     return StateUnavailable(settings.projects, str(error).strip()) if is_outage(error) else None

@@ -10,8 +10,7 @@ import json
 import os
 import time
 import zoneinfo
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,35 +24,17 @@ from ...config.errors import AutomationError, Unavailable
 from ...config.origins import origins
 from ...config.settings import AutomationSettings
 from ..definitions import Location
-from ..facts.facts import spoken, spoken_intervals
-from ..tick.plan import TickPlan
+from ..facts.facts import spoken
 from ..upkeep.drift import drift
 from .deployment import deployment_findings, was_being_applied
-from .findings import Finding
+from .findings import MOST_NAMES, Examined, Finding
 from .home import dagster_instance
 from .mappings import misleading
+from .records import ahead, ends, unrecorded
 from .versions import installed_versions, version_findings
 
-_MOST_NAMES = 10
 _SLOW_PLAN = timedelta(hours=1)
 """The doctor warns of a plan that has been applied for longer."""
-
-
-@dataclass(frozen=True)
-class Examined:
-    """Holds what the checks look at.
-
-    Attributes:
-        location: The definitions.
-        instance: The Dagster instance.
-        plan: What a tick decides now.
-        seconds: How long that decision took, in seconds; the start of SQLMesh is included.
-    """
-
-    location: Location
-    instance: dg.DagsterInstance
-    plan: TickPlan
-    seconds: float
 
 
 def examine(settings: AutomationSettings, arguments: Collection[str] = ()) -> Iterator[Finding]:
@@ -135,7 +116,7 @@ def environment(examined: Examined) -> Iterator[Finding]:
 def failed(examined: Examined) -> Iterator[Finding]:
     """Names the models that fail at every tick, before a run can try them."""
     decisions, plan = examined.plan.failed, examined.plan
-    for decision in decisions[:_MOST_NAMES]:
+    for decision in decisions[:MOST_NAMES]:
         line = f"upstream {decision.name} failed: "
         readers = sum(each.held.startswith(line) for each in plan.due)
         yield Finding(
@@ -145,8 +126,8 @@ def failed(examined: Examined) -> Iterator[Finding]:
             "the asset by hand shows whether it fails in runs as well.",
             exit_code=1,
         )
-    if len(decisions) > _MOST_NAMES:
-        yield Finding(f"{len(decisions) - _MOST_NAMES} more models fail so", exit_code=1)
+    if len(decisions) > MOST_NAMES:
+        yield Finding(f"{len(decisions) - MOST_NAMES} more models fail so", exit_code=1)
 
 
 def _being_applied(examined: Examined) -> tuple[str, str]:
@@ -245,52 +226,6 @@ def databases(examined: Examined) -> Iterator[Finding]:
         )
 
 
-def ahead(examined: Examined) -> Iterator[Finding]:
-    """Names the models that SQLMesh has recorded as evaluated for times that had not ended."""
-    location = examined.location
-    early = location.planner.recorded_ahead()
-    if not early:
-        return
-    names = sorted(location.index.names.get(fqn, fqn) for fqn in early)
-    audits = {audit.name for audit in location.manifest.standalone_audits}
-    ranges = [interval for intervals in early.values() for interval in intervals]
-    start, end = min(begin for begin, _ in ranges), max(end for _, end in ranges)
-    config = {
-        "models": [name for name in names if name not in audits] or names,
-        "start": f"{start:%Y-%m-%d}",
-        "dry_run": False,
-    }
-    yield Finding(
-        f"{len(names)} model{'s' * (len(names) != 1)} recorded as evaluated before intervals had "
-        f"ended, {spoken_intervals([(start, end)])}, so that data that arrive for them are never "
-        f"evaluated: {_some(names)}",
-        f"Launch the job {location.settings.id}_restate with {json.dumps(config)}. A plan, run or "
-        "tick for a moment ahead of the clock has done it, or a clock that was wrong.",
-        exit_code=2,
-    )
-
-
-def unrecorded(examined: Examined) -> Iterator[Finding]:
-    """Names the models that are due for what a run has evaluated and SQLMesh has not recorded."""
-    names = sorted(
-        decision.name for decision in examined.plan.decisions.values() if decision.unrecorded
-    )
-    if names:
-        yield Finding(
-            f"{len(names)} model{'s' * (len(names) != 1)} evaluated without SQLMesh recording it: "
-            f"{_some(names)}",
-            "Each is evaluated once for each of its cron ticks and not at every tick. SQLMesh does "
-            "not record models with indirect non-breaking changes outside prod (its issue #5793); "
-            "that ends once the change is planned in prod.",
-        )
-
-
-def _some(names: Sequence[str]) -> str:
-    """Returns the first names, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"{', '.join(names[:_MOST_NAMES])}{more}"
-
-
 def deployment(examined: Examined) -> Iterator[Finding]:
     """Checks the Dagster instance, if ``DAGSTER_HOME`` names one."""
     if os.environ.get("DAGSTER_HOME"):
@@ -315,5 +250,6 @@ CHECKS: tuple[Callable[[Examined], Iterator[Finding]], ...] = (
     databases,
     ahead,
     unrecorded,
+    ends,
     deployment,
 )

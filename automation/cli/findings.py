@@ -1,9 +1,17 @@
-"""A finding is what the doctor says of one thing."""
+"""A finding is what the doctor says of one thing that it has examined."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+
+import dagster as dg
+
+from ..definitions import Location
+from ..tick.plan import TickPlan
+
+MOST_NAMES = 10
+"""One finding names no more than so many models."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,23 @@ class Finding:
     def to_json(self) -> dict[str, str]:
         """Returns what ``sqlmesh-automation doctor --json`` prints."""
         return {"level": self.level, "found": self.text, "do": self.cure}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Holds what the checks look at.
+
+    Attributes:
+        location: The definitions.
+        instance: The Dagster instance.
+        plan: What a tick decides now.
+        seconds: How long that decision took, in seconds; the start of SQLMesh is included.
+    """
+
+    location: Location
+    instance: dg.DagsterInstance
+    plan: TickPlan
+    seconds: float
 
 
 def ago(age: timedelta) -> str:

@@ -17,6 +17,7 @@ from ...assets.ledger.outcome import Outcome, OutcomeStatus
 from ...assets.ledger.process import lives
 from ...assets.ledger.run_tags import process as process_of
 from ...config.errors import RunTagInvalid
+from ..facts.ends import HOW_ON, FailedEnd, is_made_good
 from ..facts.runs import IN_PROGRESS
 
 _LOOK_BACK = timedelta(days=7)
@@ -50,6 +51,9 @@ def end_dead_runs(instance: dg.DagsterInstance) -> Iterator[str]:
 class Recovery:
     """Reports what SQLMesh evaluated in runs that ended before a step could report it.
 
+    And which of these runs failed when every model had been evaluated: nothing else would tell,
+    as their models are not due any more.
+
     A process can be killed at any moment: after SQLMesh has recorded an interval and before the
     ledger has the outcome, or after that and before the step's materialization.
 
@@ -65,16 +69,18 @@ class Recovery:
         self._index = index
         self.evaluated: dict[str, datetime] = {}
         self._looked: datetime | None = None
+        self._failed_end: FailedEnd | None = None
+        self._told: FailedEnd | None = None
 
     def report(self, instance: dg.DagsterInstance, recorded: Recorded) -> Iterator[str]:
-        """Reports it as runless materializations.
+        """Reports it as runless materializations, and an end that failed in words.
 
         Args:
             instance: Records the runs.
             recorded: Tells what SQLMesh's state holds now.
 
         Yields:
-            A line for each model.
+            A line for each model, and one for the last run whose end failed.
         """
         now = datetime.now(UTC)
         ended = dg.RunsFilter(
@@ -84,6 +90,10 @@ class Recovery:
         )
         for record in reversed(instance.get_run_records(ended, limit=_MOST_RUNS)):
             yield from self._report_run(instance, record, recorded)
+        end, self._failed_end = self._failed_end, None
+        if end and end != self._told and not is_made_good(self._index, instance, end):
+            self._told = end
+            yield f"{end}. {HOW_ON}"
         self._looked = now
 
     def _report_run(
@@ -91,6 +101,7 @@ class Recovery:
     ) -> Iterator[str]:
         run_id = record.dagster_run.run_id
         history = read_history(instance, run_id, self._index.scope)
+        self._failed_end = FailedEnd.of(run_id, history) or self._failed_end
         self._note(history, record)
         for entry in history.unusable:
             yield f"run {run_id}: {entry} is left out"

@@ -36,12 +36,11 @@ from support.schema import invoke
 
 from dagster_sqlmesh_automation.automation.cli.deployment import deployment_findings
 from dagster_sqlmesh_automation.automation.cli.doctor import (
-    Examined,
     environment,
     lease,
     zones,
 )
-from dagster_sqlmesh_automation.automation.cli.findings import Finding, ago
+from dagster_sqlmesh_automation.automation.cli.findings import Examined, Finding, ago
 from dagster_sqlmesh_automation.automation.cli.versions import (
     NEWEST_TESTED,
     installed_versions,

@@ -14,6 +14,7 @@ import pytest
 from support.executors import dagster_home
 from support.mixed import MODELS, RAW, definitions, others
 from support.projects import ROOT
+from support.statements import add_statements
 from support.ticks import Automation, Run
 from support.warehouse import NEXT_DAY, PLANNED_AT, Warehouse, warehouse
 
@@ -214,4 +215,25 @@ def test_otherwise_models_of_a_tick_do_not_wait_for_it(
     automation = Automation.of(shop.project, instance)
     assert automation.tick(NEXT_DAY).requested == {
         f"shop/{name}" for name in ("first", "other", "second", "last")
+    }
+
+
+def test_an_end_that_fails_holds_up_no_execution_after_it(
+    shop: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    """The run's last execution answers for it: its ``after_all`` does what the others' did not."""
+    shop.query("CREATE TABLE raw.statements (stage TEXT, passed INT)")
+    add_statements(shop, "after_all")
+    shop.fail("after_all")
+    done = run(shop, instance)
+
+    assert not done.success
+    assert executions(done) == 3
+    assert {name: each.status.value for name, each in done.by_name().items()} == dict.fromkeys(
+        ("shop.first", "shop.other", "shop.second", "shop.last", "enough"), "executed"
+    )
+    (answers,) = done.steps(dg.DagsterEventType.STEP_FAILURE)
+    assert "enough" in answers
+    assert {f"shop/{name}" for name in ("first", "other", "second", "last")} <= {
+        *done.materialized()
     }

@@ -12,7 +12,7 @@ import pytest
 from support.agreement import disagreements, evaluated, tick_until_idle
 from support.executors import Launch, dagster_home, executions
 from support.outcome_helpers import recorded
-from support.projects import plan
+from support.statements import linger
 from support.warehouse import NEXT_DAY, PLANNED_AT, Warehouse, sleeping, warehouse
 
 # Two models that read nothing, so that two steps of the run are there from its beginning.
@@ -24,23 +24,6 @@ MODELS = {
 }
 NAMES = ("one", "two", "other", "last")
 SUCCESS = dg.DagsterEventType.STEP_SUCCESS
-
-LINGER = """
-import time
-from pathlib import Path
-
-from sqlmesh import macro
-
-
-@macro()
-def linger(evaluator):
-    gate = Path("{gate}") / evaluator.runtime_stage
-    if gate.exists():
-        (gate / "reached").touch()
-        while not (gate / "open").exists():
-            time.sleep(0.02)
-    return "SELECT 1"
-"""
 
 
 @pytest.fixture
@@ -135,25 +118,25 @@ def test_dagsters_multiprocess_executor_gives_up_a_run_whose_step_had_ended_and_
 
 
 @pytest.mark.parametrize(
-    ("stage", "done", "executed"), [("before_all", 0, 2), ("after_all", len(NAMES), 1)]
+    ("stage", "done", "executed"), [("before_all", 0, 2), ("after_all", len(NAMES), 2)]
 )
 def test_killed_before_its_first_model_or_after_its_last_no_outcome_is_lost_or_doubled(
     shop: Warehouse, home: Path, stage: str, done: int, executed: int
 ) -> None:
-    """The project's statements before and after all models hold the execution there."""
-    (shop.project / "macros").mkdir()
-    (shop.project / "macros" / "linger.py").write_text(LINGER.format(gate=shop.project / "gate"))
-    config = shop.project / "config.yaml"
-    config.write_text(config.read_text() + f"{stage}: ['@linger()']\n")
-    plan(shop.project, PLANNED_AT)
-    held = gate(shop, stage)
+    """The project's statements before and after all models hold the execution there.
+
+    Killed in those after all models, another step's process executes these statements alone.
+    """
+    held = linger(shop, stage)
     with Launch(shop.project, home, "subprocess", at=NEXT_DAY) as launch:
         launch.wait_for((held / "reached").exists)
         launch.wait_for(lambda: len(launch.run.by_name()) == done)
         kill_executing(launch)
+        (held / "reached").unlink()
         (held / "open").touch()
         run = launch.finish()
 
+        assert (held / "reached").exists(), "the statements were executed once more"
         # The step of the process that was killed had its outcome in one case only.
         assert run.success is (stage == "after_all"), launch.told()
         assert executions(home) == executed, launch.told()

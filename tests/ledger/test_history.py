@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from dagster_sqlmesh_automation.assets.ledger import ledger as ledger_module
-from dagster_sqlmesh_automation.assets.ledger.history import History, RoundOver
+from dagster_sqlmesh_automation.assets.ledger.history import END_UNKNOWN, History, RoundOver
 from dagster_sqlmesh_automation.assets.ledger.ledger import Ledger, read_history
 from dagster_sqlmesh_automation.assets.ledger.outcome import Outcome, OutcomeStatus
 from dagster_sqlmesh_automation.assets.ledger.process import lives, this_process
@@ -245,3 +245,47 @@ def test_an_event_that_shows_up_late_behind_a_newer_one_is_read(
         connection.execute(db.insert(Events).values(**first))
     mine.refresh()
     assert mine.find("a", 0) == EXECUTED
+
+
+PLANNED = {"a": ()}
+
+
+def planned(given: History, batches: Mapping[str, tuple[()]] = PLANNED) -> History:
+    """The same, with batches that the last round means to evaluate."""
+    given.rounds[-1].planned.update(batches)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("given", "failed"),
+    [
+        pytest.param(history(), None, id="nothing has begun"),
+        pytest.param(planned(history({"a": EXECUTED}, None)), None, id="a good end"),
+        pytest.param(planned(history({"a": EXECUTED}, "grants")), "grants", id="it failed"),
+        pytest.param(planned(history({}, "refused")), None, id="before the first model"),
+        pytest.param(
+            planned(history({"a": EXECUTED}, "refused"), {"a": (), "b": ()}),
+            None,
+            id="between two models",
+        ),
+        pytest.param(planned(history({"a": EXECUTED})), END_UNKNOWN, id="killed at the end"),
+        pytest.param(history({"a": EXECUTED}), None, id="killed with nothing evaluated"),
+        pytest.param(
+            planned(history({"a": FAILED}, "grants", {"a": EXECUTED}, None)),
+            None,
+            id="a later round comes to its end",
+        ),
+    ],
+)
+def test_an_end_failed_where_every_model_has_its_outcome(
+    given: History, failed: str | None
+) -> None:
+    assert given.failed_end == failed
+
+
+def test_a_round_deals_with_what_has_not_succeeded_and_is_not_left_out() -> None:
+    given = without("c", history({"a": EXECUTED, "b": FAILED}, {"b": EXECUTED}), 1)
+
+    assert given.dealt_with(1, {"a", "b", "c"}) == {"a", "b"}
+    assert given.dealt_with(2, {"a", "b", "c"}) == {"b", "c"}
+    assert [given.last_round(model) for model in "ab"] == [1, 2]

@@ -14,7 +14,8 @@ from support.decisions import INTERVAL, Row, check, due, failed, moment
 from support.outcome_helpers import NEXT_DAY, RAW_DAYS, small_project
 from support.ticks import Automation
 
-from dagster_sqlmesh_automation.automation.cli.doctor import Examined, unrecorded
+from dagster_sqlmesh_automation.automation.cli.findings import Examined
+from dagster_sqlmesh_automation.automation.cli.records import unrecorded
 from dagster_sqlmesh_automation.automation.facts.facts import Due
 
 PARENT = """
