@@ -95,6 +95,19 @@ def test_dg_knows_the_component_and_takes_what_it_has_made(project: Shell) -> No
     assert {sensor["name"] for sensor in listed["sensors"]} == {"sqlmesh_prod_automation"}
 
 
+def test_dg_takes_several_projects_with_one_state(project: Shell) -> None:
+    for name in ("sales", "mart"):
+        (project.folder / name).mkdir()
+        (project.folder / name / "config.yaml").write_text(f"project: {name}\n")
+    project(f"dg scaffold defs {TYPE} both --project-path sales --project-path mart")
+    file = project.folder / "src" / "shop" / "defs" / "both" / "defs.yaml"
+    assert yaml.safe_load(file.read_text())["attributes"]["project"] == [
+        "{{ context.project_root }}/sales",
+        "{{ context.project_root }}/mart",
+    ]
+    project("dg check yaml")
+
+
 def test_dg_names_the_line_of_an_attribute_that_does_not_exist(project: Shell) -> None:
     file = project.folder / "src" / "shop" / "defs" / "models" / "defs.yaml"
     file.write_text(file.read_text() + "  intervall_seconds: 5\n")

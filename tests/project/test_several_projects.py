@@ -17,6 +17,8 @@ from support.deployment import database_open_elsewhere
 from support.ticks import Automation
 from support.warehouse import NEXT_DAY, PLANNED_AT
 
+from dagster_sqlmesh_automation.assets.execution.plans import preview
+from dagster_sqlmesh_automation.assets.lease.waiting import Wait
 from dagster_sqlmesh_automation.assets.project.deployed import current_manifest
 from dagster_sqlmesh_automation.assets.project.earlier import usable_manifest
 from dagster_sqlmesh_automation.assets.project.fingerprint import (
@@ -242,6 +244,19 @@ def test_a_run_waits_for_a_file_that_only_the_second_one_names(
         (event,) = run.events(dg.DagsterEventType.STEP_FAILURE)
         assert str(reports) in event.step_failure_data.error.to_string()
     assert automation.run(["shop/orders"], NEXT_DAY).success
+
+
+def test_a_plan_is_previewed_of_the_files_of_all_and_assets_know_their_files(
+    both: list[Path],
+) -> None:
+    for folder, text in zip(both, (ORDERS, REVENUE), strict=True):
+        write_model(folder, "more", text.replace("(name ", "(name more_"))
+    settings = AutomationSettings(project=both)
+    planned = {model.name: model.change for model in preview(settings, Wait(1), "a test")}
+    assert planned == {"more_shop.orders": "added", "more_mart.revenue": "added"}
+    files = {model.name: model.path for model in current_manifest(settings).executed}
+    assert files["more_shop.orders"] == "models/more.sql"
+    assert files["more_mart.revenue"] == str(both[1] / "models" / "more.sql")
 
 
 def test_errors_name_the_project_that_they_are_about(both: list[Path]) -> None:
