@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pydantic import AwareDatetime
 
@@ -36,3 +36,21 @@ def contiguous(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
         else:
             merged.append((start, end))
     return tuple(merged)
+
+
+def spoken_start(start: datetime) -> str:
+    """Returns the first moment of a model, in UTC; a whole day as SQLMesh's dates spell it."""
+    start = start.astimezone(UTC)
+    return f"{start:%Y-%m-%d}" if _begins_a_day(start) else f"{start:%Y-%m-%d %H:%M} UTC"
+
+
+def spoken_end(end: datetime) -> str:
+    """Returns the moment after which nothing is evaluated, likewise; a date is the last day."""
+    end = end.astimezone(UTC)
+    return (
+        f"{end - timedelta(days=1):%Y-%m-%d}" if _begins_a_day(end) else f"{end:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def _begins_a_day(moment: datetime) -> bool:
+    return (moment.hour, moment.minute, moment.second, moment.microsecond) == (0, 0, 0, 0)

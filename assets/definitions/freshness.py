@@ -15,6 +15,7 @@ import dagster as dg
 
 from ...config.cron import Schedule, canonical, next_tick, next_ticks
 from ...config.settings import AutomationSettings
+from ..intervals import spoken_end, spoken_start
 from ..project.manifest import ManifestModel
 from .policy import Policy
 
@@ -52,8 +53,13 @@ def freshness_of(
         return Freshness(None, "none: it is paused")
     if model.kind == "SEED":
         return Freshness(None, "none: a seed is evaluated when its file changes")
-    if model.ends:
-        return Freshness(None, "none: SQLMesh evaluates nothing after the model's end")
+    if model.end is not None:
+        end = spoken_end(datetime.fromisoformat(model.end))
+        return Freshness(None, f"none: SQLMesh evaluates nothing after {end}")
+    if model.start is not None and (start := datetime.fromisoformat(model.start)) > datetime.now(
+        UTC
+    ):
+        return Freshness(None, f"none: it starts on {spoken_start(start)}")
     cron = Schedule(model.cron, model.cron_tz or "UTC")
     grace = timedelta(seconds=settings.freshness_grace_seconds)
     return _freshness(cron, policy.schedule, grace, policy.min_gap)

@@ -16,6 +16,7 @@ from ..ledger.outcome import error_message
 from ..project.opening import SQLMESH_LOCK
 from ..project.outages import is_outage
 from ..project.snapshots import display_name
+from ..project.spans import Spans
 from .recorder import Progress
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class RecordingConsole(SignalConsole):
             at: The moment for which it runs.
         """
         self._scheduler, self._wanted = scheduler, selected
-        self._considered, self._at = considered, at
+        self._considered, self._spans = considered, Spans(scheduler.snapshots, at)
 
     def nothing_to_do_unless_started(self) -> None:
         """The scheduler returns without a word when no model misses an interval."""
@@ -176,9 +177,13 @@ class RecordingConsole(SignalConsole):
             recovered=bool(inherited),
             interval_count=sum(_count(snapshot, batch) for batch in inherited),
             reason=self._why_nothing(name, batches),
-            next_interval=_next(snapshot, self._at),
+            next_interval=self._next_interval(snapshot),
             feeds_executed=feeds_executed,
         )
+
+    def _next_interval(self, snapshot: Snapshot) -> datetime | None:
+        with SQLMESH_LOCK:
+            return self._spans.next_tick(snapshot)
 
     def _pass_over(self, models: Iterable[str]) -> None:
         """Tells what SQLMesh does not try: models whose readiness nobody can tell, their readers.
@@ -273,12 +278,6 @@ def _by_name(intervals: Mapping[Snapshot, Any]) -> dict[str, list[Interval]]:
         snapshot.name: [(moment(start), moment(end)) for start, end in ranges]
         for snapshot, ranges in intervals.items()
     }
-
-
-def _next(snapshot: Snapshot, at: datetime) -> datetime:
-    with SQLMESH_LOCK:
-        following: datetime = snapshot.node.cron_next(at)
-    return following
 
 
 def _count(snapshot: Snapshot, interval: Interval) -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-FORMAT = 5
+FORMAT = 6
 """Version of the layout. A manifest with another one is rebuilt."""
 
 MARK = b'{"dagster_sqlmesh_automation_manifest":'
@@ -93,7 +93,9 @@ class ManifestModel:
         sql: The rendered query, cut where it is long.
         grains: Columns or expressions that tell its rows apart.
         references: Columns or expressions by which others join it.
-        ends: Whether SQLMesh evaluates nothing after some date.
+        start: The first moment that SQLMesh evaluates, in ISO 8601, by its own start or that of
+            what it reads; ``None`` where there is none, or it moves with the clock.
+        end: The first moment that SQLMesh no longer evaluates, likewise.
     """
 
     __pydantic_config__ = _AS_WRITTEN
@@ -124,7 +126,8 @@ class ManifestModel:
     sql: str | None = None
     grains: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
-    ends: bool = False
+    start: str | None = None
+    end: str | None = None
 
     @property
     def is_external(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ def manifest_of(
     from sqlmesh.core.environment import EnvironmentNamingInfo
     from sqlmesh.utils.dag import DAG
 
+    from .spans import starts_of
+
     default_catalog = context.default_catalog
     # Snapshots keep, if anything, where a file was on the machine that planned them.
     project = settings.projects.main if plan_id is None else None
@@ -59,6 +62,7 @@ def manifest_of(
     graph: DAG[str] = DAG()
     for fqn, model in models.items():
         graph.add(fqn, model.depends_on)
+    starts = starts_of(models, graph.sorted)
     return Manifest(
         fingerprint=fingerprint,
         gateway=context.selected_gateway,
@@ -67,7 +71,7 @@ def manifest_of(
         models=tuple(
             _external(fqn, default_catalog)
             if fqn not in models
-            else _model(models[fqn], project, default_catalog, naming, columns)
+            else _model(models[fqn], project, default_catalog, naming, columns, starts[fqn])
             for fqn in graph.sorted
         ),
         standalone_audits=tuple(_standalone_audit(audit, project) for audit in audits),
@@ -94,7 +98,11 @@ def _model(
     default_catalog: str | None,
     naming: EnvironmentNamingInfo,
     columns: Columns,
+    start: datetime | None,
 ) -> ManifestModel:
+    from .spans import exclusive_end
+
+    end = exclusive_end(model)
     catalog = model.catalog
     column_facts = columns.of(model)
     return ManifestModel(
@@ -124,7 +132,8 @@ def _model(
         sql=column_facts.sql,
         grains=tuple(grain.sql(dialect=model.dialect) for grain in model.grains),
         references=tuple(reference.sql(dialect=model.dialect) for reference in model.references),
-        ends=model.end is not None,
+        start=start.isoformat() if start is not None else None,
+        end=end.isoformat() if end is not None else None,
     )
 
 

@@ -113,6 +113,8 @@ class Explanation:
             **self._intervals_json(),
             "upstream": [{"model": name, "decision": line} for name, line in self.upstream.items()],
             "runs": [self._run_json(run) for run in self.runs],
+            "starts": _json(self.decision.starts),
+            "ended": _json(self.decision.ended),
             "next": {
                 "cron": _json(self.next.cron),
                 "schedule": _json(self.next.schedule),
@@ -245,9 +247,10 @@ def _attempts(plan: TickPlan, fqn: str) -> dict[str, int]:
 def _next(policy: Policy, decision: Decision, at: datetime) -> Moments:
     """Returns what happens next to a model after a moment."""
     cron, schedule = decision.next_cron, None if policy.paused else policy.schedule
+    fires = schedule is not None and (cron is not None or decision.is_due)
     return Moments(
         cron=cron,
-        schedule=schedule.opens(at) if schedule else None,
+        schedule=schedule.opens(at) if schedule and fires else None,
         request=schedule.opens(cron) if schedule and cron else None,
         retry=decision.retry_at,
     )

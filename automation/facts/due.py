@@ -7,7 +7,7 @@ The same steps that ``Context.run`` takes before it evaluates, on the state as i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from ...assets.project.ahead import recorded_ahead
 from ...assets.project.environment import read_environment, relative_note
 from ...assets.project.failures import naming_failures
 from ...assets.project.opening import SQLMESH_LOCK, duckdb_files, open_context
+from ...assets.project.spans import Spans
 from ...config.settings import AutomationSettings
 from .facts import Due, DueState, Hashes
 from .intervals import Before, due_of
@@ -112,13 +113,16 @@ class DueReader:
         self._refresh(context, environment)
         self._warnings += take_empty_restatements(self._snapshots.values(), at)
         self._deployable = deployable(environment, self._snapshots)
+        spans = Spans(self._snapshots, at)
         return DueState(
             at=at,
             plan_id=environment.plan_id,
             planned_at=moment(environment.finalized_ts) if environment.finalized_ts else None,
             models={snapshot.name for snapshot in self._snapshots.values()},
             due=self._due(context, environment, at),
-            next_cron=self._next_cron(at),
+            next_cron=self._of_each(spans.next_tick),
+            starts=self._of_each(spans.starts),
+            ended=self._of_each(spans.ended),
             altered=self._altered(),
             hashes={
                 each.name: Hashes(each.fingerprint.data_hash, each.fingerprint.metadata_hash)
@@ -135,8 +139,8 @@ class DueReader:
         if asked or any(each.model.allow_partials for each in models):
             return state.at
         restated = [restated_at(each) for each in models if each.model.auto_restatement_cron]
-        moments = [*state.next_cron.values(), *restated, state.at + _LONGEST]
-        return min(moments)
+        moments = [*state.next_cron.values(), *state.starts.values(), *restated]
+        return min([*moments, state.at + _LONGEST])
 
     def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
         """A model's snapshot and its intervals, as of the last :meth:`read`; by ``fqn``."""
@@ -273,13 +277,10 @@ class DueReader:
         }
         return {name: altered for name, altered in milliseconds.items() if altered}
 
-    def _next_cron(self, at: datetime) -> dict[str, datetime]:
-        by_cron: dict[tuple[str, str], datetime] = {}
-        by_name = {}
-        for snapshot in self._snapshots.values():
-            if snapshot.evaluatable and not (snapshot.is_seed and snapshot.intervals):
-                cron = (snapshot.node.cron, str(snapshot.node.cron_tz))
-                if cron not in by_cron:
-                    by_cron[cron] = snapshot.node.cron_next(at)
-                by_name[snapshot.name] = by_cron[cron]
-        return by_name
+    def _of_each(self, look: Callable[[Snapshot], datetime | None]) -> dict[str, datetime]:
+        """What there is of a moment in each model that SQLMesh evaluates, by ``fqn``."""
+        return {
+            snapshot.name: found
+            for snapshot in self._snapshots.values()
+            if snapshot.evaluatable and (found := look(snapshot)) is not None
+        }

@@ -78,7 +78,10 @@ class DueState:
         planned_at: When that plan was applied; ``None`` while it is being applied.
         models: ``fqn`` of everything that the environment holds.
         due: What SQLMesh would do with each model whose cron has elapsed, by ``fqn``.
-        next_cron: When each model's cron elapses next, by ``fqn``.
+        next_cron: When each model's cron elapses next and it may become due, by ``fqn``. Models
+            that have ended, and seeds that have been read, are left out.
+        starts: When models start that do so later, by ``fqn``.
+        ended: The first moment no longer evaluated of models that have ended, by ``fqn``.
         altered: When SQLMesh last wrote each model's table, in milliseconds since 1970, by
             ``fqn``. Models that it has not written are left out.
         hashes: The hashes of every model and standalone audit but external tables, by ``fqn``.
@@ -91,6 +94,8 @@ class DueState:
     models: Set[str]
     due: Mapping[str, Due]
     next_cron: Mapping[str, datetime]
+    starts: Mapping[str, datetime] = field(default_factory=dict)
+    ended: Mapping[str, datetime] = field(default_factory=dict)
     altered: Mapping[str, int] = field(default_factory=dict)
     hashes: Mapping[str, Hashes] = field(default_factory=dict)
     warnings: Sequence[str] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from ...assets.intervals import spoken_end, spoken_start
 from ..facts.facts import Due, Facts, Limits, Node, spoken, spoken_intervals
 from .retries import retry
 
@@ -30,8 +31,8 @@ class Decision:
 
     Attributes:
         due: What SQLMesh would do; ``None`` if its cron has not elapsed.
-        next_cron: When its cron elapses next, in the zone of the settings; ``None`` if the
-            environment does not hold it.
+        next_cron: When its cron elapses next and it may become due, in the zone of the settings;
+            ``None`` if the environment does not hold it or it has ended.
         is_audit: Whether it is a standalone audit and no model.
         is_planned: Whether the environment holds it; it does not before a plan has added it.
         plan: Why the environment's plan holds everything; this and the following are empty if
@@ -43,6 +44,8 @@ class Decision:
         unrecorded: Why evaluating it would only repeat what a run has evaluated and SQLMesh has
             not recorded.
         limits: Why this tick's run has no place for it.
+        starts: When it starts; ``None`` if it has started.
+        ended: The first moment no longer evaluated if it has ended; ``None`` if it has not.
         retry_at: When its last runs no longer hold it, in the zone of the settings; ``None`` if
             they do not hold it.
     """
@@ -60,6 +63,8 @@ class Decision:
     retry: str = ""
     unrecorded: str = ""
     limits: str = ""
+    starts: datetime | None = None
+    ended: datetime | None = None
     retry_at: datetime | None = None
 
     @property
@@ -107,13 +112,22 @@ class Decision:
         if self.plan:
             return f"held: {self.plan}"
         if self.due is None:
-            following = f"; next interval at {spoken(self.next_cron)}" if self.next_cron else ""
-            return f"up to date{following}"
+            return self._idle
         if not self.due.intervals:
             return f"not ready: {self.due.waiting}"
         if self.failed:
             return f"failed: {self.held}"
         return f"held: {self.held}" if self.held else f"due: {spoken_intervals(self.due.intervals)}"
+
+    @property
+    def _idle(self) -> str:
+        """Returns what follows for a model of which nothing is due."""
+        following = f"next interval at {spoken(self.next_cron)}" if self.next_cron else ""
+        if self.starts is not None:
+            return f"starts on {spoken_start(self.starts)}; {following}"
+        if self.ended is not None:
+            following = f"evaluates nothing after {spoken_end(self.ended)}"
+        return f"up to date; {following}" if following else "up to date"
 
 
 def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Decision]:
@@ -185,6 +199,8 @@ class _Tick:
             name=node.name,
             due=state.due.get(node.fqn),
             next_cron=next_cron.astimezone(self._zone) if next_cron else None,
+            starts=state.starts.get(node.fqn),
+            ended=state.ended.get(node.fqn),
             is_audit=node.is_audit,
             is_planned=node.fqn in state.models,
             plan=state.unfinished,
