@@ -135,7 +135,7 @@ def _run(
     recorder.plan = environment.plan_id
     console = RecordingConsole()
     context.console = console
-    scheduler = RecordingScheduler.of(context, environment, recorder, lease)
+    scheduler = RecordingScheduler.of(context, environment, recorder, lease, request.run_id)
     for line in take_empty_restatements(scheduler.snapshots.values(), request.at):
         request.say(line)
     selected = frozenset(request.selected) - recorder.recorded

@@ -188,6 +188,7 @@ def _apply(
     from ..project.ahead import withdraw
     from ..project.snapshots import table_identity
     from ..sqlmesh_internals import writing_adapters
+    from .query_tags import tag_plans
 
     evaluated, ahead = _evaluated(plan), _ahead(plan)
     with model_lease(
@@ -208,6 +209,7 @@ def _apply(
         withdraw(context, [s for s in plan.snapshots.values() if s.name in ahead])
         if evaluated:
             wait.say(f"Plan {plan.plan_id} restates {len(plan.restatements)} models")
+            tag_plans(context, run_id)
             context.apply(plan)
 
 

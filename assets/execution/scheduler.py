@@ -25,6 +25,7 @@ from ..project.model_facts import audit_args
 from ..project.outages import is_outage
 from ..project.snapshots import display_name, table_identity
 from ..sqlmesh_internals import writing_adapters
+from .query_tags import tagged
 from .readiness import ReadinessScheduler
 from .recorder import Recorder
 
@@ -73,14 +74,19 @@ class RecordingScheduler(ReadinessScheduler):
 
     @classmethod
     def of(
-        cls, context: Context, environment: Environment, recorder: Recorder, lease: ModelLease
+        cls,
+        context: Context,
+        environment: Environment,
+        recorder: Recorder,
+        lease: ModelLease,
+        run_id: str,
     ) -> RecordingScheduler:
-        """The scheduler of an environment, as ``Context.create_scheduler`` makes it."""
-        state = context.state_sync
+        """The scheduler of an environment, as ``Context.run`` makes it, for a Dagster run."""
+        state, evaluator = context.state_sync, tagged(context.snapshot_evaluator, run_id)
         lease.guard(writing_adapters(context))
         scheduler = cls(
             state.get_snapshots(environment.snapshots).values(),
-            context.snapshot_evaluator,
+            evaluator,
             LeasedState(state, lease),  # type: ignore[abstract]  # its methods are set after it
             default_catalog=context.default_catalog,
             max_workers=context.concurrent_tasks,
@@ -95,7 +101,7 @@ class RecordingScheduler(ReadinessScheduler):
             if environment.naming_info.name == "prod"
             else DeployabilityIndex.create(scheduler.snapshots.values())
         )
-        _record_audits(context.snapshot_evaluator, recorder)
+        _record_audits(evaluator, recorder)
         return scheduler
 
     def evaluate(self, snapshot: Snapshot, *args: Any, **kwargs: Any) -> list[AuditResult]:
@@ -248,7 +254,7 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
     Its return value is the only place where passed audits have names, and the scheduler drops it
     when a blocking audit fails.
     """
-    original = getattr(evaluator.audit, "__wrapped__", evaluator.audit)
+    original = evaluator.audit
 
     def audit(*, snapshot: Snapshot, **kwargs: Any) -> list[AuditResult]:
         results = original(snapshot=snapshot, **kwargs)
@@ -271,7 +277,6 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
         )
         return results
 
-    audit.__wrapped__ = original  # type: ignore[attr-defined]
     evaluator.audit = audit  # type: ignore[method-assign, assignment]
 
 
