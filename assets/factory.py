@@ -13,16 +13,21 @@ from typing import Any
 import dagster as dg
 
 from ..config.settings import AutomationSettings
+from .definitions.audits import AuditSpecs, audit_specs
 from .definitions.specs import (
-    AuditSpecs,
     Blueprint,
     Conditions,
     ModelSpecs,
-    audit_specs,
     model_specs,
     unexecuted_specs,
 )
-from .execution.report import audit_result, fail_with_end, report
+from .execution.report import (
+    audit_result,
+    fail_with_end,
+    failure_text,
+    outcome_metadata,
+    report,
+)
 from .execution.shared import SharedExecution
 
 PRIORITY_TAG = "dagster/priority"
@@ -42,7 +47,7 @@ def build_assets(blueprint: Blueprint, conditions: Conditions) -> list[AssetLike
     resource = execution_key(blueprint.settings)
     return [
         *(_model_asset(specs, resource) for specs in model_specs(blueprint, conditions)),
-        *(_standalone_audit(specs, resource) for specs in audit_specs(blueprint, conditions)),
+        *(_audit_step(specs, resource) for specs in audit_specs(blueprint, conditions)),
         *unexecuted_specs(blueprint),
     ]
 
@@ -87,7 +92,7 @@ def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
     return model_step
 
 
-def _standalone_audit(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinition:
+def _audit_step(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=specs.op,
         specs=specs.checks,
@@ -97,13 +102,15 @@ def _standalone_audit(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinit
     )
     def audit_step(context):  # type: ignore[no-untyped-def]
         execution: SharedExecution = getattr(context.resources, resource)
-        outcome = execution.outcome(specs.audit.fqn, execution.selection(context), step=specs.op)
-        if not outcome.succeeded:
-            raise dg.Failure(outcome.summary(), allow_retries=False)
-        for check in sorted(context.selected_asset_check_keys):
-            for audit in outcome.audits:
+        outcome = execution.outcome(specs.fqn, execution.selection(context), step=specs.op)
+        for check, audit in execution.index.audited(outcome):
+            if check in context.selected_asset_check_keys:
                 yield audit_result(check.asset_key, replace(audit, check=check.name))
-        fail_with_end(execution.end_error(specs.audit.fqn), outcome)
+        if not outcome.succeeded:
+            raise dg.Failure(
+                failure_text(outcome), metadata=outcome_metadata(outcome), allow_retries=False
+            )
+        fail_with_end(execution.end_error(specs.fqn), outcome)
 
     return audit_step
 

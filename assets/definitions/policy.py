@@ -71,13 +71,13 @@ DEFAULT = Policy()
 
 
 def policies(settings: AutomationSettings, manifest: Manifest) -> dict[str, Policy]:
-    """The policy of every model that SQLMesh evaluates and every standalone audit, by ``fqn``.
+    """The policy of everything on which ticks decide, by ``fqn``.
 
     Raises:
         SettingsError: A pattern matches nothing, or a first delay is above the longest one.
     """
     everything: tuple[ManifestModel | ManifestStandaloneAudit, ...]
-    everything = (*manifest.executed, *manifest.standalone_audits)
+    everything = manifest.decided
     mapped = {canonical(cron): (cron, text) for cron, text in settings.cron_map.items()}
     matched = {
         pattern: {node.fqn for node in everything if matches(pattern, node)}
@@ -97,6 +97,10 @@ def policies(settings: AutomationSettings, manifest: Manifest) -> dict[str, Poli
                 rule_values = _rule_values(rule)
                 values.update(rule_values)
                 origins.update(dict.fromkeys(rule_values, f"MODELS {pattern}"))
+        if node.is_external:
+            # It is audited with what reads it. Only the retries are its own.
+            values = {key: value for key, value in values.items() if key.startswith("retry.")}
+            origins = {key: origin for key, origin in origins.items() if key in values}
         _check_delays(settings, node.name, values, origins)
         policies_by_fqn[node.fqn] = _policy(settings, values, origins) if values else plain
     return policies_by_fqn

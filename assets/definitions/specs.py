@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import dagster as dg
 from ...config.errors import DuplicateAssetKey
 from ...config.keys import external_key
 from ...config.settings import AutomationSettings
+from ..ledger.outcome import AuditOutcome, Outcome
 from ..naming import identifier, key_part, op_name
 from ..project.manifest import Manifest, ManifestModel, ManifestStandaloneAudit
 from .freshness import freshness_of
@@ -87,15 +88,6 @@ class ModelSpecs:
 
 
 @dataclass(frozen=True)
-class AuditSpecs:
-    """One standalone audit: a check on each model that it reads."""
-
-    audit: ManifestStandaloneAudit
-    op: str
-    checks: tuple[dg.AssetCheckSpec, ...]
-
-
-@dataclass(frozen=True)
 class AssetIndex:
     """Which asset, check or op stands for which model.
 
@@ -103,7 +95,10 @@ class AssetIndex:
         keys: Asset key of every model, by ``fqn``.
         names: Name of every model and standalone audit, by ``fqn``.
         ops: ``fqn`` of what each op reports, by the op's name.
-        checks: The checks of each standalone audit, one for every model it reads, by ``fqn``.
+        checks: The checks of each standalone audit, one for every model it reads, and of each
+            external model with audits, one for every audit; by ``fqn``.
+        audits: The check that shows an audit of an external model, by ``fqn`` and the name that
+            the manifest and outcomes give it.
         scope: Tells the environment's records in a run's log from those of others, which may hold
             models of the same names.
         ignoring: ``fqn`` of what is evaluated without what it reads, by its policy.
@@ -115,6 +110,7 @@ class AssetIndex:
     checks: Mapping[str, Sequence[dg.AssetCheckKey]]
     scope: str
     ignoring: frozenset[str]
+    audits: Mapping[str, Mapping[str, dg.AssetCheckKey]] = field(default_factory=dict)
 
     @cached_property
     def op_names(self) -> Mapping[str, str]:
@@ -125,6 +121,25 @@ class AssetIndex:
     def models(self) -> Mapping[dg.AssetKey, str]:
         """``fqn`` of the model that an asset stands for."""
         return {key: fqn for fqn, key in self.keys.items()}
+
+    @cached_property
+    def evaluated(self) -> Mapping[str, dg.AssetKey]:
+        """The assets that SQLMesh's evaluations materialize, by ``fqn``."""
+        return {
+            fqn: self.keys[fqn]
+            for fqn in self.ops.values()
+            if fqn in self.keys and fqn not in self.checks
+        }
+
+    def audited(self, outcome: Outcome) -> Iterator[tuple[dg.AssetCheckKey, AuditOutcome]]:
+        """Yields what an outcome tells of checks that are not part of a model's own step."""
+        named = self.audits.get(outcome.model)
+        for audit in outcome.audits:
+            if named is None:
+                for key in self.checks.get(outcome.model, ()):
+                    yield key, audit
+            elif (found := named.get(audit.check)) is not None:
+                yield found, audit
 
 
 def _index(blueprint: Blueprint) -> AssetIndex:
@@ -139,11 +154,24 @@ def _index(blueprint: Blueprint) -> AssetIndex:
         if first is not model and not elsewhere:
             key = keys[model.fqn].to_user_string()
             raise DuplicateAssetKey(key, first.fqn, model.fqn)
-    checks = {
+    standalone = {
         audit.fqn: [dg.AssetCheckKey(keys[fqn], identifier(audit.name)) for fqn in read]
         for audit in manifest.standalone_audits
         # One that reads nothing of this project has no asset to be shown on.
         if (read := [fqn for fqn in audit.depends_on if fqn in keys])
+    }
+    external = {
+        model.fqn: {
+            audit.check: dg.AssetCheckKey(
+                keys[model.fqn],
+                # A user's own asset may make several tables, and have checks of its own.
+                f"{identifier(model.name)}__{audit.check}"
+                if _made_elsewhere(blueprint, model)
+                else audit.check,
+            )
+            for audit in model.audits
+        }
+        for model in manifest.only_audited
     }
     return AssetIndex(
         keys=keys,
@@ -156,10 +184,15 @@ def _index(blueprint: Blueprint) -> AssetIndex:
             **{
                 op_name([*blueprint.prefix, "standalone audit", audit.name]): audit.fqn
                 for audit in manifest.standalone_audits
-                if audit.fqn in checks
+                if audit.fqn in standalone
+            },
+            **{
+                op_name([*blueprint.prefix, "external model", model.name]): model.fqn
+                for model in manifest.only_audited
             },
         },
-        checks=checks,
+        checks={**standalone, **{fqn: [*names.values()] for fqn, names in external.items()}},
+        audits=external,
         scope="/".join([blueprint.settings.id, *blueprint.prefix]),
         ignoring=frozenset(
             fqn for fqn, policy in blueprint.policies.items() if not policy.waits_for_upstream
@@ -229,41 +262,12 @@ def unexecuted_specs(blueprint: Blueprint) -> list[dg.AssetSpec]:
     return specs
 
 
-def audit_specs(blueprint: Blueprint, conditions: Conditions) -> list[AuditSpecs]:
-    """Specs of the standalone audits.
-
-    Each is one step and, as it belongs to no model, a check on every model that it reads.
-    """
-    index = blueprint.index
-    return [
-        AuditSpecs(
-            audit=audit,
-            op=index.op_names[audit.fqn],
-            checks=tuple(
-                dg.AssetCheckSpec(
-                    name=check.name,
-                    asset=check.asset_key,
-                    additional_deps=[
-                        other.asset_key for other in index.checks[audit.fqn] if other != check
-                    ],
-                    description=audit.description or f"Standalone SQLMesh audit {audit.name}",
-                    metadata={"sqlmesh/path": audit.path or ""},
-                    automation_condition=conditions(audit),
-                )
-                for check in index.checks[audit.fqn]
-            ),
-        )
-        for audit in blueprint.manifest.standalone_audits
-        if audit.fqn in index.checks
-    ]
-
-
 def _asset(
     blueprint: Blueprint, model: ManifestModel, conditions: Conditions | None
 ) -> dg.AssetSpec:
     translator, manifest = blueprint.translator, blueprint.manifest
     default = conditions(model) if conditions is not None else None
-    policy = blueprint.policies.get(model.fqn)
+    policy = blueprint.policies[model.fqn] if model.is_executed else None
     freshness = freshness_of(model, policy, blueprint.settings) if policy is not None else None
     deps = (blueprint.prefixed.get(key, key) for key in translator.get_deps(model, manifest))
     spec = dg.AssetSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from ..dagster_internals import (
     SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION,
     extract_data_version_from_entry,
 )
+from ..definitions.specs import AssetIndex
 from ..ledger.outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
 from ..ledger.run_tags import BACKFILL_TAG
 
@@ -65,7 +67,7 @@ def report(
         if outcome.status is OutcomeStatus.AUDIT_FAILED:
             yield from _checks(key, outcome.audits, checks)
         raise dg.Failure(
-            description=_failure(outcome),
+            description=failure_text(outcome),
             metadata=metadata,
             # A further attempt executes once more; what was skipped is not started before that.
             allow_retries=outcome.status in FAILURES,
@@ -170,6 +172,33 @@ def report_runless(
     return True
 
 
+def report_without_step(
+    instance: dg.DagsterInstance, index: AssetIndex, outcome: Outcome, run_id: str
+) -> None:
+    """Reports what a run evaluated or audited and no step of it reports.
+
+    Args:
+        instance: Records the run.
+        index: Tells which asset or checks stand for the model.
+        outcome: What the execution did to it.
+        run_id: The run.
+    """
+    if (key := index.evaluated.get(outcome.model)) is not None:
+        report_runless(instance, key, outcome, run_id)
+    for check, audit in index.audited(outcome):
+        result = audit_result(check.asset_key, replace(audit, check=check.name))
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=check.asset_key,
+                check_name=check.name,
+                passed=result.passed,
+                severity=result.severity,
+                description=f"Audited by the SQLMesh execution of run {run_id}",
+                metadata={**result.metadata, _RUN_ID: dg.MetadataValue.dagster_run(run_id)},
+            )
+        )
+
+
 def is_reported(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> bool:
     """Whether an asset's last materialization is a run's, by a step of it or without one."""
     # From the log: what the asset itself names as its last is stored later (see Recovery).
@@ -230,7 +259,8 @@ def _output_without_materialization(context: dg.AssetExecutionContext) -> dg.Out
     )
 
 
-def _failure(outcome: Outcome) -> str:
+def failure_text(outcome: Outcome) -> str:
+    """Returns why a step fails with an outcome."""
     if outcome.status is OutcomeStatus.AUDIT_FAILED:
         failed = [audit for audit in outcome.audits if not audit.passed and audit.blocking]
         named = ", ".join(f"{audit.check} ({audit.count:,} rows)" for audit in failed)

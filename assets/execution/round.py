@@ -22,7 +22,7 @@ from ..ledger.ledger import Ledger, has_step_workers, read_history
 from ..ledger.outcome import Legacy, Outcome
 from ..ledger.run_tags import EXECUTION_TIME_TAG, execution_time
 from .metrics import ExecutionMetrics
-from .report import report_runless
+from .report import report_without_step
 
 _LOOK_SECONDS = 2.0
 """How often it looks whether the run goes on, and whether others have been heard of."""
@@ -239,8 +239,8 @@ class RoundThread:
             step = None
             if outcome.model in self._in_run:
                 step = self._index.op_names.get(outcome.model)
-            elif (key := self._index.keys.get(outcome.model)) is not None:
-                report_runless(self._instance, key, outcome, self._run.run_id)
+            else:
+                report_without_step(self._instance, self._index, outcome, self._run.run_id)
             self._ledger.record(self.number, outcome, step)
         except Exception as error:  # noqa: BLE001 - ends the execution, see _end
             # Not to SQLMesh, which would take it for the model's own failure.

@@ -22,7 +22,7 @@ from ..definitions.specs import AssetIndex
 from ..ledger.history import RoundOver
 from ..ledger.ledger import Ledger, has_step_workers
 from ..ledger.outcome import Outcome
-from .report import report_runless
+from .report import report_without_step
 from .round import Observer, RoundThread, RunParts
 from .selection import Selection, selection
 
@@ -152,9 +152,7 @@ class SharedExecution:
         if self._alone:
             for outcome in self.ledger.outcomes().values():
                 if outcome.model in self._selected.models and outcome.model not in self._taken:
-                    key = self.index.keys.get(outcome.model)
-                    if key is not None:
-                        report_runless(self.instance, key, outcome, self.run.run_id)
+                    report_without_step(self.instance, self.index, outcome, self.run.run_id)
 
     def _dealt_with(self, number: int, left_out: frozenset[str]) -> tuple[Set[str], str | None]:
         """What a round deals with, and the model of it whose step answers for the round's end."""

@@ -139,6 +139,11 @@ class ManifestModel:
         """Whether SQLMesh ever evaluates it. It evaluates neither external nor embedded models."""
         return self.kind not in {"EXTERNAL", "EMBEDDED"}
 
+    @property
+    def is_only_audited(self) -> bool:
+        """Whether SQLMesh evaluates its audits and nothing else, as of an external model's."""
+        return self.is_external and bool(self.audits)
+
 
 @dataclass(frozen=True, slots=True)
 class ManifestStandaloneAudit:
@@ -153,6 +158,11 @@ class ManifestStandaloneAudit:
     depends_on: tuple[str, ...]
     description: str | None
     path: str | None
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it is an external model."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -203,10 +213,20 @@ class Manifest:
         """The models that SQLMesh evaluates: those that become materializable assets."""
         return tuple(model for model in self.models if model.is_executed)
 
+    @cached_property
+    def only_audited(self) -> tuple[ManifestModel, ...]:
+        """The external models with audits."""
+        return tuple(model for model in self.models if model.is_only_audited)
+
+    @property
+    def told(self) -> tuple[ManifestModel, ...]:
+        """The models of which ticks tell what becomes: those with an outcome."""
+        return (*self.only_audited, *self.executed)
+
     @property
     def decided(self) -> tuple[ManifestModel | ManifestStandaloneAudit, ...]:
-        """The models and standalone audits on which every tick decides."""
-        return (*self.executed, *self.standalone_audits)
+        """What every tick decides on, in topological order."""
+        return (*self.told, *self.standalone_audits)
 
     def to_json(self) -> str:
         """Returns the text that :meth:`from_json` reads."""

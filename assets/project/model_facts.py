@@ -150,7 +150,7 @@ def _relation(model: Model, naming: EnvironmentNamingInfo) -> str:
 
 
 def _audits(model: Model) -> tuple[ManifestAudit, ...]:
-    if model.kind.is_external or model.kind.is_embedded:
+    if model.kind.is_embedded:
         return ()
     audits: dict[str, ManifestAudit] = {}
     for audit, arguments in model.audits_with_args:

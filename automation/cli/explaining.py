@@ -164,7 +164,7 @@ def explain(
 
     Raises:
         ModelUnknown: No model or standalone audit has that name.
-        ModelNotEvaluated: The model is external or embedded.
+        ModelNotEvaluated: The model is embedded, or external and without audits.
         AutomationError: As :meth:`.DueReader.read`.
     """
     model = find_model(location, name)
@@ -207,7 +207,8 @@ def find_model(location: Location, name: str) -> ManifestModel | ManifestStandal
     model = by_spelling.get(name.strip()) or by_lower.get(name.strip().lower())
     if model is None:
         raise ModelUnknown(name, [node.name for node in nodes], location.settings.projects)
-    if isinstance(model, ManifestModel) and not model.is_executed:
+    if model.fqn not in location.policies:
+        assert isinstance(model, ManifestModel)
         readers = [node.name for node in nodes if model.fqn in node.depends_on]
         raise ModelNotEvaluated(model.name, model.kind, readers)
     return model

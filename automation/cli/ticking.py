@@ -151,7 +151,7 @@ def tick_json(location: Location, report: TickReport) -> dict[str, Any]:
         "executions": report.executions,
         "models": [
             _model_json(location, report, fqn, audits.get(fqn, ()))
-            for fqn in (model.fqn for model in location.manifest.executed)
+            for fqn in (model.fqn for model in location.manifest.told)
         ],
     }
 
@@ -164,7 +164,7 @@ def status_json(location: Location, plan: TickPlan, *, only_due: bool) -> dict[s
     report = TickReport.undone(plan)
     document = tick_json(location, report)
     models = []
-    for model, node in zip(document["models"], location.manifest.executed, strict=True):
+    for model, node in zip(document["models"], location.manifest.told, strict=True):
         policy = location.policies[node.fqn]
         values = policy.values()
         model["policy"] = {

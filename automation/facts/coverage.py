@@ -94,7 +94,7 @@ class Coverage:
     @cached_property
     def _by_key(self) -> dict[dg.AssetKey | dg.AssetCheckKey, str]:
         return {
-            **{key: fqn for fqn, key in self._index.keys.items()},
+            **{key: fqn for fqn, key in self._index.evaluated.items()},
             **{key: fqn for fqn, keys in self._index.checks.items() for key in keys},
         }
 

@@ -13,7 +13,7 @@ from ...config.sources import variable
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A model or standalone audit, and what it reads.
+    """A model that SQLMesh evaluates, an audit or an external model, and what it reads.
 
     Attributes:
         fqn: SQLMesh's name of it.
@@ -21,6 +21,7 @@ class Node:
         parents: ``fqn`` of what it reads, as far as this code location holds it.
         cron: Cron expression or alias; ``cron_tz`` is its zone, UTC when ``None``.
         is_audit: Whether it is a standalone audit.
+        is_external: Whether it is an external model, of which SQLMesh evaluates the audits alone.
         policy: How it is automated.
     """
 
@@ -30,7 +31,13 @@ class Node:
     cron: str
     cron_tz: str | None = None
     is_audit: bool = False
+    is_external: bool = False
     policy: Policy = DEFAULT
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Returns whether SQLMesh evaluates it, so that it is an asset and no checks alone."""
+        return not (self.is_audit or self.is_external)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,14 +148,15 @@ class RunReader:
     def _assets(
         self, instance: dg.DagsterInstance, models: Sequence[str]
     ) -> dict[str, AssetRecord]:
-        by_key = {self.index.keys[fqn]: fqn for fqn in models if fqn in self.index.keys}
+        evaluated = self.index.evaluated
+        by_key = {evaluated[fqn]: fqn for fqn in models if fqn in evaluated}
         records = instance.get_asset_records(list(by_key)) if by_key else ()
         return {by_key[record.asset_entry.asset_key]: record for record in records}
 
     def _checks(
         self, instance: dg.DagsterInstance, models: Sequence[str]
     ) -> dict[str, AssetCheckExecutionRecord]:
-        """The last execution of each standalone audit."""
+        """The last execution of each standalone audit, and of an external model's first audit."""
         checks = {self.index.checks[fqn][0]: fqn for fqn in models if self.index.checks.get(fqn)}
         if not checks:
             return {}
@@ -163,8 +164,10 @@ class RunReader:
         try:
             executions = storage.get_latest_asset_check_execution_by_key(list(checks))
         except NotImplementedError:
-            line = "what became of standalone audits is not known: Dagster's storage has no history"
-            self._unusable.append(line)
+            self._unusable.append(
+                "what became of standalone audits and external models is not known: "
+                "Dagster's storage has no history"
+            )
             return {}
         # The storage filters assets and names apart from each other, and so gives pairs that
         # nobody asked for: of audits x on a and y on b also x on b.

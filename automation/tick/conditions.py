@@ -47,7 +47,9 @@ def parts(
     schedule = "off" if policy.paused else str(policy.schedule or "whenever it is due")
     return (
         Part(f"due in SQLMesh ({cron})", _due),
-        Part(f"schedule open ({schedule})", lambda d: (not d.schedule, d.schedule)),
+        Part("a reader is requested", lambda d: (not d.readers, d.readers))
+        if model.is_external
+        else Part(f"schedule open ({schedule})", lambda d: (not d.schedule, d.schedule)),
         Part("not in progress", lambda d: (not d.in_progress, d.in_progress)),
         Part("upstream ready", lambda d: (not d.upstream, d.upstream), upstream=True),
         Part("retry allowed", lambda d: (not d.retry, d.retry)),

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from ...assets.intervals import spoken_end, spoken_start
 from ..facts.facts import Due, Facts, Limits, Node, spoken, spoken_intervals
+from .related import upstream_of_requested, upstream_of_runs
 from .retries import retry
 
 REASONS = (
@@ -20,6 +21,7 @@ REASONS = (
     "retry",
     "unrecorded",
     "lookback",
+    "readers",
     "limits",
 )
 """Lists the attributes of a decision that hold a model, in the order in which they are told."""
@@ -34,6 +36,7 @@ class Decision:
         next_cron: When its cron elapses next and it may become due, in the zone of the settings;
             ``None`` if the environment does not hold it or it has ended.
         is_audit: Whether it is a standalone audit and no model.
+        is_external: Whether it is an external model, of which SQLMesh evaluates the audits alone.
         is_planned: Whether the environment holds it; it does not before a plan has added it.
         plan: Why the environment's plan holds everything; this and the following are empty if
             they do not hold the model.
@@ -43,6 +46,7 @@ class Decision:
         retry: Why its last failures hold it.
         unrecorded: Why evaluating it would only repeat what a run has evaluated and SQLMesh has
             not recorded.
+        readers: Why an external model is not audited: nothing that reads it is requested.
         limits: Why this tick's run has no place for it.
         starts: When it starts; ``None`` if it has started.
         ended: The first moment no longer evaluated if it has ended; ``None`` if it has not.
@@ -55,6 +59,7 @@ class Decision:
     due: Due | None
     next_cron: datetime | None
     is_audit: bool = False
+    is_external: bool = False
     is_planned: bool = True
     plan: str = ""
     schedule: str = ""
@@ -62,10 +67,16 @@ class Decision:
     upstream: str = ""
     retry: str = ""
     unrecorded: str = ""
+    readers: str = ""
     limits: str = ""
     starts: datetime | None = None
     ended: datetime | None = None
     retry_at: datetime | None = None
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Returns whether SQLMesh evaluates it, so that it is an asset and no checks alone."""
+        return not (self.is_audit or self.is_external)
 
     @property
     def is_due(self) -> bool:
@@ -149,6 +160,9 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
       that, as nothing new is missing upstream;
     - as many runs are in progress, or as many models requested, as are allowed.
 
+    An external model is audited with the first of its readers that is requested, as by SQLMesh,
+    whatever else its policy says; its failures hold all of them.
+
     Args:
         nodes: All models and standalone audits, in topological order.
         facts: What the tick has read.
@@ -158,7 +172,14 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
         The decisions by ``fqn``, in the order of the nodes.
     """
     tick = _Tick(nodes, facts, limits)
-    return {node.fqn: tick.decide(node) for node in nodes}
+    decisions = {node.fqn: tick.decide(node) for node in nodes}
+    wanted = upstream_of_requested(nodes, {m for m, d in decisions.items() if d.requested})
+    return {
+        fqn: replace(decision, readers="it is audited with what reads it")
+        if decision.is_external and decision.requested and fqn not in wanted
+        else decision
+        for fqn, decision in decisions.items()
+    }
 
 
 class _Tick:
@@ -173,7 +194,7 @@ class _Tick:
     def __init__(self, nodes: Sequence[Node], facts: Facts, limits: Limits) -> None:
         self._facts, self._limits = facts, limits
         self._zone = ZoneInfo(limits.zone)
-        self._read_by_runs = _upstream_of_runs(nodes, facts.in_progress)
+        self._read_by_runs = upstream_of_runs(nodes, facts.in_progress)
         self._full = _full(facts.in_progress, limits)
         self._blocked: dict[str, str] = {}
         self._requested = 0
@@ -181,7 +202,9 @@ class _Tick:
     def decide(self, node: Node) -> Decision:
         """Decides for a model; call it for the models upstream first."""
         decision = self._by_others(node)
-        if decision.is_due:
+        if decision.is_due and node.is_external:
+            decision = self._by_attempts(node, decision)
+        elif decision.is_due:
             decision = self._within_limits(self._by_itself(node, decision))
         self._block(node, decision)
         return decision
@@ -202,6 +225,7 @@ class _Tick:
             starts=state.starts.get(node.fqn),
             ended=state.ended.get(node.fqn),
             is_audit=node.is_audit,
+            is_external=node.is_external,
             is_planned=node.fqn in state.models,
             plan=state.unfinished,
             in_progress=(
@@ -220,6 +244,11 @@ class _Tick:
             retry_at=waits.at,
             schedule=_schedule(node, self._facts, waits.resumed, self._zone),
         )
+
+    def _by_attempts(self, node: Node, decision: Decision) -> Decision:
+        """Adds what an external model's failures say."""
+        waits = retry(node, self._facts, self._zone)
+        return replace(decision, retry=waits.reason, unrecorded=waits.unrecorded, retry_at=waits.at)
 
     def _within_limits(self, decision: Decision) -> Decision:
         """Counts a model that is to be requested, and holds it if the tick has no place for it."""
@@ -245,27 +274,6 @@ class _Tick:
             decision.requested or decision.lookback or decision.unrecorded
         ):
             self._blocked[node.fqn] = f"upstream {node.name} is held: {decision.held}"
-
-
-def _upstream_of_runs(nodes: Sequence[Node], in_progress: Mapping[str, str]) -> dict[str, str]:
-    """Returns why what is upstream of models that a run evaluates is held, by ``fqn``.
-
-    Evaluating it would change it under them.
-    """
-    reasons: dict[str, str] = {}
-    if not in_progress:
-        return reasons
-    for node in reversed(nodes):
-        run_id = in_progress.get(node.fqn)
-        reason = (
-            f"run {run_id} is evaluating {node.name}, which reads it"
-            if run_id
-            else reasons.get(node.fqn)
-        )
-        if reason:
-            for parent in node.parents:
-                reasons.setdefault(parent, reason)
-    return reasons
 
 
 def _full(in_progress: Mapping[str, str], limits: Limits) -> str:

@@ -40,7 +40,7 @@ class TickPlan:
     @cached_property
     def due(self) -> list[Decision]:
         """Returns the decisions on the models that SQLMesh would evaluate now."""
-        return [decision for decision in self.decisions.values() if decision.is_due]
+        return [d for d in self.decisions.values() if d.is_due and not d.readers]
 
     @cached_property
     def failed(self) -> list[Decision]:
@@ -59,12 +59,17 @@ class TickPlan:
 
     @property
     def counted(self) -> str:
-        """Returns how many are due, such as ``3 of 18 models due``; standalone audits apart."""
-        models = sum(not decision.is_audit for decision in self.decisions.values())
-        due = sum(not decision.is_audit for decision in self.due)
-        audits = len(self.due) - due
-        also = f" and {audits} standalone audit{'s' * (audits != 1)}" if audits else ""
-        return f"{due} of {models} models due{also}"
+        """Returns how many are due, such as ``3 of 18 models due``; what is only audited apart."""
+        models = sum(decision.is_evaluated for decision in self.decisions.values())
+        due = sum(decision.is_evaluated for decision in self.due)
+        audits = sum(decision.is_audit for decision in self.due)
+        external = len(self.due) - due - audits
+        also = [
+            f"{count} {kind}{'s' * (count != 1)}"
+            for count, kind in ((audits, "standalone audit"), (external, "external model"))
+            if count
+        ]
+        return " and ".join([f"{due} of {models} models due", *also])
 
     @property
     def skip_message(self) -> str:
@@ -76,7 +81,7 @@ class TickPlan:
             why = first.reason if first.failed else first.held
             more = f" (and {len(self.due) - 1} more)" if len(self.due) > 1 else ""
             return f"{self.counted}, all held: {first.name}: {why}{more}"
-        upcoming = [d for d in self.decisions.values() if d.next_cron is not None]
+        upcoming = [d for d in self.decisions.values() if d.next_cron and not d.is_external]
         if not upcoming:
             return self.counted
         first = min(upcoming, key=lambda decision: (decision.next_cron, decision.name))
@@ -91,7 +96,8 @@ class TickPlan:
             if parent in seen:
                 continue
             seen.add(parent)
-            if self.decisions[parent].requested:
+            decision = self.decisions[parent]
+            if decision.requested and decision.is_evaluated:
                 yield self.keys[parent]
             else:
                 queue.extend(self.parents[parent])
@@ -99,7 +105,7 @@ class TickPlan:
     def withheld(self, requested: Set[dg.AssetKey]) -> Iterator[str]:
         """Yields a line for each model that its own condition holds and SQLMesh does not."""
         for decision in self.requested:
-            if not decision.is_audit and self.keys[decision.model] not in requested:
+            if decision.is_evaluated and self.keys[decision.model] not in requested:
                 yield f"{decision.name} held: by what was added to its automation condition"
 
     def lines(self) -> Iterator[str]:

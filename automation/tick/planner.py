@@ -63,7 +63,7 @@ class Planner:
         self._drift = DriftReport(manifest, index, settings)
         self._nodes = _nodes(manifest, policies)
         keys = index.keys
-        self._by_key = {keys[node.fqn]: node for node in self._nodes if node.fqn in keys}
+        self._by_key = {keys[node.fqn]: node for node in self._nodes if node.is_evaluated}
         self._outside = OutsideEvaluations(index, self._nodes, self._runs, self._recovery)
         self._parents = {node.fqn: node.parents for node in self._nodes}
         self._limits = Limits(
@@ -81,6 +81,11 @@ class Planner:
         self._reader: DueReader | None = None
         self._lock = threading.Lock()
         self._plans: WeakKeyDictionary[AssetGraphView, TickPlan] = WeakKeyDictionary()
+
+    @property
+    def checks(self) -> list[dg.AssetCheckKey]:
+        """Returns the checks of standalone audits and external models."""
+        return [key for keys in self._index.checks.values() for key in keys]
 
     def plan(self, instance: dg.DagsterInstance, at: datetime) -> TickPlan:
         """Reads the facts and decides.
@@ -132,7 +137,7 @@ class Planner:
         """
         if self._graph is graph:
             return
-        keys = {node.fqn: self._index.keys[node.fqn] for node in self._nodes if not node.is_audit}
+        keys = {node.fqn: self._index.keys[node.fqn] for node in self._nodes if node.is_evaluated}
         conditions = {
             fqn: graph.get(key).automation_condition for fqn, key in keys.items() if graph.has(key)
         }
@@ -216,7 +221,7 @@ def _is_partial(node: Node, state: DueState) -> bool:
 
 
 def _nodes(manifest: Manifest, policies: Mapping[str, Policy]) -> tuple[Node, ...]:
-    """Returns models and standalone audits in topological order, without embedded models."""
+    """Returns all on which a tick decides in topological order: no embedded models."""
     sources: dict[str, tuple[str, ...]] = {}
     for model in manifest.models:
         sources[model.fqn] = _through_unexecuted(model.depends_on, manifest, sources)
@@ -228,9 +233,10 @@ def _nodes(manifest: Manifest, policies: Mapping[str, Policy]) -> tuple[Node, ..
                 parents=sources[model.fqn],
                 cron=model.cron,
                 cron_tz=model.cron_tz,
+                is_external=model.is_external,
                 policy=policies[model.fqn],
             )
-            for model in manifest.executed
+            for model in manifest.told
         ),
         *(
             Node(
@@ -252,8 +258,8 @@ def _through_unexecuted(
 ) -> tuple[str, ...]:
     """Returns what is read; a model that SQLMesh inlines is replaced by what that one reads."""
     read = (
-        (fqn,) if manifest.by_fqn[fqn].is_executed else sources[fqn]
+        (fqn,) if model.is_executed or model.is_only_audited else sources[fqn]
         for fqn in depends_on
-        if fqn in manifest.by_fqn
+        if (model := manifest.by_fqn.get(fqn))
     )
     return tuple(dict.fromkeys(fqn for fqns in read for fqn in fqns))

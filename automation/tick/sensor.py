@@ -59,7 +59,7 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             warnings.simplefilter("ignore", dg.BetaWarning)
             super().__init__(
                 name=f"{settings.id}_automation",
-                target=dg.AssetSelection.tag(AUTOMATION_TAG, settings.id),
+                target=_target(settings, planner),
                 default_status=running if settings.enabled else stopped,
                 minimum_interval_seconds=settings.interval_seconds,
                 description=(
@@ -214,6 +214,13 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             evaluation_time=plan.state.at,
             logger=_QUIET,
         )
+
+
+def _target(settings: AutomationSettings, planner: Planner) -> dg.AssetSelection:
+    """Returns the assets of an environment, and its checks on assets that nothing here makes."""
+    assets = dg.AssetSelection.tag(AUTOMATION_TAG, settings.id)
+    checks = planner.checks
+    return assets | dg.AssetSelection.checks(*checks) if checks else assets
 
 
 def _counted(request: dg.RunRequest) -> dg.RunRequest:

@@ -57,7 +57,7 @@ class OutsideEvaluations:
     ) -> None:
         self._index, self._runs, self._recovery = index, runs, recovery
         self._budget = budget_seconds
-        self._models = {node.fqn: node for node in nodes if not node.is_audit}
+        self._models = {node.fqn: node for node in nodes if node.is_evaluated}
         self._settled: dict[str, int] = {}
 
     def report(

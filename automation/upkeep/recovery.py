@@ -106,9 +106,9 @@ class Recovery:
         for entry in history.unusable:
             yield f"run {run_id}: {entry} is left out"
         outcomes = {
-            self._index.keys[outcome.model]: outcome
+            self._index.evaluated[outcome.model]: outcome
             for outcome in _evaluated(history, recorded)
-            if outcome.model in self._index.keys
+            if outcome.model in self._index.evaluated
         }
         if not outcomes:
             return
