@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from .redaction import redacted
+
 
 class AutomationError(Exception):
-    """Root of all errors that this package raises on purpose."""
+    """Root of all errors that this package raises on purpose.
+
+    Its message may quote a database's URL or a setting, and Dagster stores and shows it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class ConfigurationError(AutomationError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from .redaction import HIDDEN, is_secret, masked, redacted
+from .references import Keys
 from .rules import ModelRule, RetryRule
 from .sources import Sources
 
@@ -19,9 +21,9 @@ _MOST_CHARACTERS = 500
 
 
 def shown(value: Any) -> str:
-    """Returns a value as Python writes it, shortened where it is long."""
+    """Returns a value as Python writes it, shortened where it is long, without secrets."""
     try:
-        text = repr(value)
+        text = redacted(repr(masked(value)))
     except (RecursionError, ValueError):  # nested deeply; a number with thousands of digits
         return f"<{type(value).__name__}>"
     return _cut(text)
@@ -49,5 +51,16 @@ def explain(problem: Any, sources: Sources, settings: Iterable[str]) -> str:
         accepted = f"a mapping such as {_MAPPINGS[what]}"
     else:
         accepted = problem["msg"].removeprefix("Value error, ")
-    value = shown(problem["input"])
+    value = HIDDEN if _is_hidden(path, sources) else shown(problem["input"])
     return f"{_cut(sources.place(*path))}={value} cannot be used. Accepted: {_cut(accepted)}"
+
+
+def _is_hidden(path: Keys, sources: Sources) -> bool:
+    """Returns whether a key or the variable that a value is read from has the name of a secret."""
+    keys = path if path[0] not in {"cron_map", "models"} else path[2:]  # patterns have any word
+    variables = [
+        reference.variable
+        for start, reference in sources.references.items()
+        if path[: len(start)] == start
+    ]
+    return any(is_secret(str(name)) for name in (*keys, *variables))

@@ -35,7 +35,7 @@ def read_yaml(path: Path, place: str, settings: Iterable[str]) -> dict[str, Any]
             raise SettingsError([f"{named}: there is no such file"])
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise SettingsError([f"{named} is not YAML: {error}"]) from error
+        raise SettingsError([f"{named} is not YAML: {error}"]) from None
     except (OSError, ValueError) as error:
         raise SettingsError([f"{named} cannot be read: {error}"]) from error
     try:
@@ -43,13 +43,22 @@ def read_yaml(path: Path, place: str, settings: Iterable[str]) -> dict[str, Any]
     except RecursionError as error:
         raise SettingsError([f"{named} cannot be used: it is nested too deeply"]) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError of a date that does not exist
-        raise SettingsError([f"{named} is not YAML: {error}"]) from error
+        raise SettingsError([f"{named} is not YAML: {_problem(error)}"]) from None
     if not isinstance(content, dict):
-        raise SettingsError([f"{named} is not a mapping of settings to values: {shown(content)}"])
+        raise SettingsError(
+            [f"{named} is not a mapping of settings to values but a {type(content).__name__}"]
+        )
     for key in content:
         if key not in names:
             raise SettingsError.unknown(str(key), f"in {path}", names)
     return content
+
+
+def _problem(error: yaml.YAMLError | ValueError) -> str:
+    """Returns what is wrong with a YAML file and where, without the line of the file itself."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error)
+    return f"{error.problem}, line {error.problem_mark.line + 1}"
 
 
 def all_sources(settings: type[BaseSettings], arguments: Sources) -> Sources:

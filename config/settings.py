@@ -215,8 +215,8 @@ class AutomationSettings(BaseSettings):
         ge=0,
         le=1_000_000,
         description=(
-            "How much of a model's rendered SQL stands in its asset's description, in characters; "
-            "0 for none of it."
+            "How much of a model's rendered SQL stands in its asset's description, in characters. "
+            "0 keeps SQL out of Dagster: out of failures, their messages and failed audits too."
         ),
     )
     keep_evaluations_days: int = Field(
@@ -257,9 +257,9 @@ class AutomationSettings(BaseSettings):
             names = type(self).model_fields
             raise SettingsError(
                 [explain(problem, sources, names) for problem in error.errors()]
-            ) from error
-        except (SourceError, RecursionError) as error:
-            raise unreadable_json(type(self), prefix) from error
+            ) from None  # pydantic's own error holds the values as well
+        except (SourceError, RecursionError):
+            raise unreadable_json(type(self), prefix) from None
         self._sources = sources
 
     @classmethod

@@ -23,6 +23,7 @@ from ..project.environment import read_environment
 from ..project.failures import naming_failures
 from ..project.opening import duckdb_files, open_context
 from ..project.snapshots import display_name
+from ..project.withholding import Withholding
 from ..sqlmesh_internals import load_materializations
 from .console import RecordingConsole
 from .readiness import take_empty_restatements
@@ -169,7 +170,7 @@ def _run(
             recorder.close_failures()
             raise
         recorder.ended(console.skipped, scheduler.ancestors, stopped=False, terminated=False)
-        raise ExecutionEndFailed(error_message(error)) from error
+        raise ExecutionEndFailed(Withholding(settings).text(error_message(error))) from error
     if breaker.error is not None or lease.lost:
         recorder.close_failures()
         raise breaker.error or LeaseLost

@@ -23,6 +23,7 @@ from ..ledger.outcome import Legacy, Outcome
 from ..ledger.run_tags import EXECUTION_TIME_TAG, execution_time
 from .metrics import ExecutionMetrics
 from .report import report_without_step
+from .withheld import OutcomeWithholding
 
 _LOOK_SECONDS = 2.0
 """How often it looks whether the run goes on, and whether others have been heard of."""
@@ -98,6 +99,7 @@ class RoundThread:
         self._looked = 0.0
         self._asked = 0.0
         self._metrics = ExecutionMetrics(parts.settings)
+        self._withhold = OutcomeWithholding(parts.settings)
         name = f"sqlmesh-{parts.run.run_id[:8]}"
         self._thread = threading.Thread(target=self._execute, name=name)
         self._pulse = threading.Thread(target=self._beat, name=f"{name}-pulse", daemon=True)
@@ -235,6 +237,7 @@ class RoundThread:
             self._ledger.planned(self.number, batches)
 
     def _record(self, outcome: Outcome) -> None:
+        outcome = self._withhold(outcome)
         try:
             step = None
             if outcome.model in self._in_run:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..sqlmesh_internals import source_file
 from .manifest import ManifestColumn, ManifestModel
+from .withholding import Withholding
 
 if TYPE_CHECKING:
     from sqlmesh.core.model import Model
@@ -42,6 +43,7 @@ class Columns:
         remembered: Models that were read before, by :attr:`ManifestModel.columns_hash`.
         default_catalog: The project's.
         longest_sql: Characters of the rendered query at most; 0 for none of it.
+        withholding: Takes secrets out of the rendered query.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class Columns:
         remembered: Mapping[str, ManifestModel],
         default_catalog: str | None,
         longest_sql: int,
+        withholding: Withholding,
     ) -> None:
         self._remembered, self._default_catalog = remembered, default_catalog
-        self._longest_sql = longest_sql
+        self._longest_sql, self._withholding = longest_sql, withholding
 
     def of(self, model: Model) -> Known:
         """What is known of a model."""
@@ -125,7 +128,7 @@ class Columns:
         query = model.render_query()
         if query is None:
             return None
-        text = str(query.sql(dialect=model.dialect, pretty=True))
+        text = self._withholding.sql(str(query.sql(dialect=model.dialect, pretty=True))) or ""
         longest = self._longest_sql
         return text if len(text) <= longest else f"{text[:longest]}\n-- (cut)"
 

@@ -111,17 +111,17 @@ def _settings_digest(settings: AutomationSettings) -> hashlib._Hash:
 def _files(projects: Projects) -> Iterator[tuple[Path, Path]]:
     """The files of projects that SQLMesh may read, each behind the folder of its project."""
     for folder in projects:
-        for path in _sources(folder, _PASSED_OVER | _NO_MODELS):
+        for path in sources(folder, _PASSED_OVER | _NO_MODELS):
             yield folder, path
 
 
-def _sources(folder: Path, passed_over: Set[str] = _PASSED_OVER) -> Iterator[Path]:
+def sources(folder: Path, passed_over: Set[str] = _PASSED_OVER) -> Iterator[Path]:
     """The files below a folder that SQLMesh may read, in a stable order."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)
             if entry.is_dir():
                 if not entry.name.startswith(".") and entry.name not in passed_over:
-                    yield from _sources(path)
+                    yield from sources(path)
             elif path.suffix in _SOURCES or entry.name == ".env":
                 yield path

@@ -19,6 +19,7 @@ from .manifest import (
     ManifestStandaloneAudit,
 )
 from .manifest_file import remembered
+from .withholding import Withholding
 
 if TYPE_CHECKING:
     from sqlmesh.core.audit import StandaloneAudit
@@ -58,7 +59,8 @@ def manifest_of(
         name=settings.environment,
         suffix_target=context.config.environment_suffix_target,
     )
-    columns = Columns(remembered(settings), default_catalog, settings.description_sql_characters)
+    longest_sql, withholding = settings.description_sql_characters, Withholding(settings)
+    columns = Columns(remembered(settings), default_catalog, longest_sql, withholding)
     graph: DAG[str] = DAG()
     for fqn, model in models.items():
         graph.add(fqn, model.depends_on)

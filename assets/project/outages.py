@@ -49,10 +49,10 @@ class Rule:
 
 def is_outage(error: BaseException) -> bool:
     """Whether an error, or one that it comes from, says that a server was out of reach."""
-    return any(rule.covers(link) for link in _chain(error) for rule in RULES)
+    return any(rule.covers(link) for link in chain(error) for rule in RULES)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """An error and what it comes from, as a traceback shows it; groups with all their members."""
     waiting, visited = [error], set[int]()
     while waiting:

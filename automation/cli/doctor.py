@@ -22,6 +22,7 @@ from ...assets.project.opening import import_sqlmesh
 from ...config.cron import check_zone
 from ...config.errors import AutomationError, Unavailable
 from ...config.origins import origins
+from ...config.redaction import redacted
 from ...config.settings import AutomationSettings
 from ..definitions import Location
 from ..facts.facts import spoken
@@ -78,7 +79,7 @@ def _settings(settings: AutomationSettings, arguments: Collection[str]) -> Findi
         for name, origin in sources.items()
     ]
     lines.append("all others have their defaults" if lines else "all have their defaults")
-    return Finding(f"settings: {'; '.join(lines)}")
+    return Finding(redacted(f"settings: {'; '.join(lines)}"))
 
 
 def manifest_file(examined: Examined) -> Iterator[Finding]:

@@ -21,7 +21,11 @@ from sqlmesh.core.snapshot import (
 )
 
 from ...assets.execution.console import SignalConsole, unready_reasons
-from ...assets.execution.readiness import ReadinessScheduler, take_empty_restatements
+from ...assets.execution.readiness import (
+    ReadinessFailure,
+    ReadinessScheduler,
+    take_empty_restatements,
+)
 from ...assets.intervals import Interval, moment
 from ...assets.lease.waiting import Wait, database_lease
 from ...assets.project.ahead import recorded_ahead
@@ -29,6 +33,7 @@ from ...assets.project.environment import read_environment, relative_note
 from ...assets.project.failures import naming_failures
 from ...assets.project.opening import SQLMESH_LOCK, duckdb_files, open_context
 from ...assets.project.spans import Spans
+from ...assets.project.withholding import Withholding
 from ...config.settings import AutomationSettings
 from .facts import Due, DueState, Hashes
 from .intervals import Before, due_of
@@ -251,6 +256,7 @@ class DueReader:
                 for snapshot in batches
             }
         reasons = unready_reasons(console.holding, scheduler.snapshots)
+        failures = self._told(scheduler.unready)
         return {
             snapshot.name: due_of(
                 snapshot,
@@ -258,11 +264,18 @@ class DueReader:
                 recorded[snapshot.name],
                 reasons.get(snapshot.name, ""),
                 before.get(snapshot.name, Before()),
-                scheduler.unready.get(snapshot.name),
+                failures.get(snapshot.name),
                 at,
             )
             for snapshot, intervals in batches.items()
         }
+
+    def _told(self, failures: Mapping[str, ReadinessFailure]) -> dict[str, str]:
+        """Returns what Dagster may show of why nobody can tell whether models are ready."""
+        if not failures:
+            return {}
+        withholding = Withholding(self._settings)
+        return {name: withholding.text(str(failure)) for name, failure in failures.items()}
 
     def _altered(self) -> dict[str, int]:
         """When each model's table was last written that the environment shows."""

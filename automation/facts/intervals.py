@@ -88,7 +88,7 @@ def due_of(
     recorded: list[Range],
     waiting: str,
     before: Before,
-    failure: object,
+    failure: str | None,
     at: datetime,
 ) -> Due:
     """What SQLMesh would do with one model.
@@ -111,7 +111,7 @@ def due_of(
         since=since if since is not None and since <= at else None,
     )
     if failure is not None:
-        return replace(due, failed=textwrap.shorten(str(failure), _LONGEST_ERROR, placeholder=" …"))
+        return replace(due, failed=textwrap.shorten(failure, _LONGEST_ERROR, placeholder=" …"))
     if intervals and not only_lookback:
         return due
     waiting = waiting or "upstream is not ready"
