@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+)
 
 from .errors import SettingsError
 from .paths import usable_path
 from .problems import shown
-from .sources import Sources
+from .sources import PREFIX, Sources, variable
 
 
 def read_yaml(path: Path, place: str, settings: Iterable[str]) -> dict[str, Any]:
@@ -74,3 +79,21 @@ def all_sources(settings: type[BaseSettings], arguments: Sources) -> Sources:
         return sources
     content = read_yaml(Path(file), sources.place("config"), settings.model_fields)
     return replace(sources, file=Path(file), content=content)
+
+
+def with_file(
+    settings: type[BaseSettings],
+    arguments: PydanticBaseSettingsSource,
+    variables: PydanticBaseSettingsSource,
+) -> tuple[PydanticBaseSettingsSource, ...]:
+    """Returns arguments and variables, and after them the YAML file if one of them names it.
+
+    Raises:
+        SettingsError: The file cannot be used.
+    """
+    path = arguments().get("config") or variables().get("config")
+    if path is None:
+        return arguments, variables
+    place = variable("config", prefix=getattr(variables, "env_prefix", PREFIX))
+    content = read_yaml(Path(path), place, settings.model_fields)
+    return arguments, variables, InitSettingsSource(settings, content)

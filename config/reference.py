@@ -30,6 +30,7 @@ EXAMPLES: Mapping[str, str] = {
     "max_concurrent_executions": "1",
     "max_models_per_run": "200",
     "auto_upstream": "false",
+    "notifications": "false",
     "timezone": "Europe/Berlin",
     "cron_map": '{"@daily": "0 6 * * 1-5 Europe/Berlin", "@weekly": "off"}',
     "models": '{"finance.*": {"schedule": "0 7 * * *"}, "tag:nightly": {"priority": 10}}',

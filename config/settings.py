@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
-    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError as SourceError,
@@ -19,7 +18,7 @@ from .keys import ExternalKey
 from .names import EnvironmentName, check_length
 from .paths import ProjectPaths, Projects, usable_path
 from .problems import explain
-from .reading import all_sources, read_yaml
+from .reading import all_sources, with_file
 from .references import References
 from .rules import (
     CronText,
@@ -31,7 +30,7 @@ from .rules import (
     Upstream,
     ZoneName,
 )
-from .sources import PREFIX as PREFIX, Sources, variable
+from .sources import PREFIX as PREFIX, Sources
 from .variables import from_json, refuse_unknown, unreadable_json
 
 
@@ -125,6 +124,13 @@ class AutomationSettings(BaseSettings):
         description=(
             "Whether a run also evaluates upstream models that miss intervals, as SQLMesh's own "
             "run with a selection does."
+        ),
+    )
+    notifications: bool = Field(
+        default=True,
+        description=(
+            "Whether the notification targets of the SQLMesh project are told of runs and failed "
+            "audits, as `sqlmesh run` tells them."
         ),
     )
     timezone: ZoneName = Field(
@@ -272,12 +278,7 @@ class AutomationSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Returns the sources, highest first: arguments, the environment, the YAML file."""
-        path = init_settings().get("config") or env_settings().get("config")
-        if path is None:
-            return init_settings, env_settings
-        place = variable("config", prefix=getattr(env_settings, "env_prefix", PREFIX))
-        content = read_yaml(Path(path), place, settings_cls.model_fields)
-        return init_settings, env_settings, InitSettingsSource(settings_cls, content)
+        return with_file(settings_cls, init_settings, env_settings)
 
     @field_validator("manifest", "config")
     @classmethod

@@ -7,17 +7,20 @@ because a SQLMesh context may not move between threads.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from sqlmesh.core.notification_target import NotificationEvent
 from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
 
 from ...config.errors import DatabaseLocked, ExecutionEndFailed, ExecutionStopped, LeaseLost
 from ...config.settings import AutomationSettings
 from ..lease.server import ModelLease, model_lease
 from ..lease.waiting import Wait, database_lease
+from ..ledger.history import RunEvent
 from ..ledger.outcome import Legacy, error_message
 from ..project.environment import read_environment
 from ..project.failures import naming_failures
@@ -26,6 +29,7 @@ from ..project.snapshots import display_name
 from ..project.withholding import Withholding
 from ..sqlmesh_internals import load_materializations
 from .console import RecordingConsole
+from .notifications import guard_notifications
 from .readiness import take_empty_restatements
 from .recorder import Recorder
 from .scheduler import RecordingScheduler, ancestors
@@ -54,6 +58,8 @@ class ExecutionRequest:
         terminated: Called after the execution was stopped. Returns whether a person has
             terminated the run.
         given_up: Called while the execution waits for the lease. Returns true to end the wait.
+        run_event: Called at the end. Takes whether the execution gave up and returns what has come
+            about of the run, or ``None`` if the run goes on.
         say: Writes a line to the run's log.
     """
 
@@ -66,6 +72,7 @@ class ExecutionRequest:
     handed_over: Callable[[], bool]
     terminated: Callable[[], bool]
     given_up: Callable[[], bool]
+    run_event: Callable[[bool], RunEvent | None]
     say: Callable[[str], None]
 
 
@@ -89,6 +96,7 @@ def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: R
         database_lease(duckdb_files(context), wait, f"run {request.run_id}"),
     ):
         try:
+            guard_notifications(context, settings, request.say)
             with model_lease(
                 context,
                 settings.environment,
@@ -115,9 +123,22 @@ def _evaluate(
     # Custom materializations come from the project's files even when models do not.
     load_materializations(context)
     recorder.inherit(legacy)
-    with naming_failures(settings):
-        while not _run(context, settings, request, recorder, lease):
-            request.say("A plan changed the environment: SQLMesh begins anew with what is left")
+    tell = context.notification_target_manager.notify
+    if legacy.is_first:
+        tell(NotificationEvent.RUN_START, environment=settings.environment)
+    try:
+        with naming_failures(settings):
+            while not _run(context, settings, request, recorder, lease):
+                request.say("A plan changed the environment: SQLMesh begins anew with what is left")
+    except (Exception, SystemExit):
+        if request.run_event(True) is RunEvent.RUN_FAILURE:
+            tell(NotificationEvent.RUN_FAILURE, traceback.format_exc())
+        raise
+    event = request.run_event(False)
+    if event is RunEvent.RUN_END:
+        tell(NotificationEvent.RUN_END, environment=settings.environment)
+    elif event is RunEvent.RUN_FAILURE:
+        tell(NotificationEvent.RUN_FAILURE, f"See Dagster run {request.run_id} for details.")
 
 
 def _run(

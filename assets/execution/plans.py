@@ -215,6 +215,8 @@ def _apply(
 
 @contextmanager
 def _opened(settings: AutomationSettings, wait: Wait, holder: str) -> Iterator[Context]:
+    from .notifications import guard_notifications
+
     with (
         open_context(settings, load=False) as context,
         database_lease(duckdb_files(context), wait, holder),
@@ -223,6 +225,7 @@ def _opened(settings: AutomationSettings, wait: Wait, holder: str) -> Iterator[C
             with naming_failures(settings):
                 # With the lease in hand: it opens the databases, which a run may have open.
                 load_project(context, settings)
+                guard_notifications(context, settings, wait.say)
                 yield context
         finally:
             # Before the database's lease is: whoever gets it next opens the same files.

@@ -18,6 +18,7 @@ from ...config.settings import AutomationSettings
 from ..dagster_internals import FINISHED_STATUSES
 from ..definitions.specs import AssetIndex
 from ..intervals import Interval
+from ..ledger.history import RunEvent
 from ..ledger.ledger import Ledger, has_step_workers, read_history
 from ..ledger.outcome import Legacy, Outcome
 from ..ledger.run_tags import EXECUTION_TIME_TAG, execution_time
@@ -152,6 +153,7 @@ class RoundThread:
                 handed_over=self._handed_over,
                 terminated=self._terminated,
                 given_up=self._given_up,
+                run_event=self._run_event,
                 say=lambda message: self._ledger.say(message, self.number),
             )
             execute(self._settings, request, Recorder(self._record, self._plan))
@@ -189,14 +191,23 @@ class RoundThread:
         self._admitted = True
         self._metrics.admitted()
         left = len(self._left())
+        is_first = self.number == 1 and not current.started
         self._ledger.started(self.number, left, self._left_out())
         if self._observer is not None:
             self._observer.started(left)
         return Legacy(
             outcomes=dict(current.outcomes),
             planned=dict(current.planned),
+            is_first=is_first,
             owes_end=bool(current.planned) or self._repeats_end(),
         )
+
+    def _run_event(self, gave_up: bool) -> RunEvent | None:
+        """What has come about of the run, if this process has ended the round."""
+        if self._left() and self._handed_over():
+            return None
+        gave_up = gave_up or self._broken is not None
+        return self._ledger.history.run_event(self.number, self._in_run, gave_up=gave_up)
 
     def _repeats_end(self) -> bool:
         """Whether the run executes one again that failed after its last model."""

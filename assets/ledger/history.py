@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from ..intervals import Interval
-from .outcome import Outcome
+from .outcome import FAILURES, Outcome, OutcomeStatus
 
 END_UNKNOWN = (
     "the process that executed ended before SQLMesh did, so that statements of after_all may not "
     "have been executed"
 )
+
+
+class RunEvent(StrEnum):
+    """What comes about of a run, named as SQLMesh names what notification targets are told."""
+
+    RUN_END = "run_end"
+    RUN_FAILURE = "run_failure"
 
 
 @dataclass
@@ -48,6 +56,11 @@ class Round:
     def end(self, error: str | None) -> None:
         """Ends the round, with the reason where its execution gave up."""
         self.ended, self.error = True, error
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a model failed in it."""
+        return any(outcome.status in FAILURES for outcome in self.outcomes.values())
 
     @property
     def failed_end(self) -> str | None:
@@ -151,6 +164,26 @@ class History:
     def failed_end(self) -> str | None:
         """Why the run's last execution failed after its last model, where it did."""
         return self.rounds[-1].failed_end if self.rounds else None
+
+    def run_event(self, number: int, models: Set[str], *, gave_up: bool) -> RunEvent | None:
+        """What has come about of a run with the end of a round, as SQLMesh names it.
+
+        A failure comes about once, with the first round that fails; the run's end once every
+        model has succeeded and one was evaluated, as of ``sqlmesh run``.
+
+        Args:
+            number: The round's.
+            models: ``fqn`` of all that the run selects.
+            gave_up: Whether the round's execution gave up.
+        """
+        *earlier, current = self.rounds[:number]
+        if gave_up or current.has_failures:
+            failed_before = any(each.error is not None or each.has_failures for each in earlier)
+            return None if failed_before else RunEvent.RUN_FAILURE
+        outcomes = self.outcomes
+        succeeded = all(model in outcomes and outcomes[model].succeeded for model in models)
+        executed = any(each.status is OutcomeStatus.EXECUTED for each in outcomes.values())
+        return RunEvent.RUN_END if succeeded and executed else None
 
     def wanted_round(self, model: str, after: int) -> int:
         """Number of the round that a step waits for whose outcome cannot be told yet."""

@@ -163,9 +163,11 @@ class Legacy:
         outcomes: The outcomes that it recorded, by ``fqn``.
         planned: The batches that it meant to evaluate and that SQLMesh had not recorded before,
             by ``fqn``. Those that SQLMesh has recorded now, it has evaluated.
+        is_first: Whether nothing of the run has been executed before.
         owes_end: Whether SQLMesh has evaluated models and not come to its end, or failed there.
     """
 
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     planned: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+    is_first: bool = False
     owes_end: bool = False

@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 from support import projects
 from support.outcome_helpers import runless
+from support.targets import add_target
 from support.ticks import Automation
 from support.warehouse import MODELS, Warehouse, warehouse
 
@@ -229,3 +230,18 @@ def test_the_launchpad_explains_the_settings() -> None:
 
     for name, field in RestateConfig.model_fields.items():
         assert field.description, name
+
+
+@pytest.mark.parametrize("notifications", [True, False])
+def test_a_notification_target_that_raises_fails_no_restatement(
+    shop: Warehouse, instance: dg.DagsterInstance, notifications: bool
+) -> None:
+    add_target(shop)
+    (shop.project / "target-raises").touch()
+    config = {"models": ["shop.events"], "start": days_ago(3), "dry_run": False}
+    result, _ = execute(shop, instance, RESTATE, config, notifications=notifications)
+
+    assert result.success
+    lines = log(instance, result)
+    for event in ("apply_start", "apply_end"):
+        assert (f"FileTarget could not be told of {event}" in lines) is notifications

@@ -12,7 +12,12 @@ import dagster as dg
 import pytest
 
 from dagster_sqlmesh_automation.assets.ledger import ledger as ledger_module
-from dagster_sqlmesh_automation.assets.ledger.history import END_UNKNOWN, History, RoundOver
+from dagster_sqlmesh_automation.assets.ledger.history import (
+    END_UNKNOWN,
+    History,
+    RoundOver,
+    RunEvent,
+)
 from dagster_sqlmesh_automation.assets.ledger.ledger import Ledger, read_history
 from dagster_sqlmesh_automation.assets.ledger.outcome import Outcome, OutcomeStatus
 from dagster_sqlmesh_automation.assets.ledger.process import lives, this_process
@@ -289,3 +294,32 @@ def test_a_round_deals_with_what_has_not_succeeded_and_is_not_left_out() -> None
     assert given.dealt_with(1, {"a", "b", "c"}) == {"a", "b"}
     assert given.dealt_with(2, {"a", "b", "c"}) == {"b", "c"}
     assert [given.last_round(model) for model in "ab"] == [1, 2]
+
+
+END, FAILURE = RunEvent.RUN_END, RunEvent.RUN_FAILURE
+UP_TO_DATE = Outcome("a", "a", OutcomeStatus.UP_TO_DATE)
+
+
+@pytest.mark.parametrize(
+    ("given", "gave_up", "event"),
+    [
+        pytest.param(history({"a": EXECUTED, "b": EXECUTED}), False, END, id="all succeeded"),
+        pytest.param(history({"a": UP_TO_DATE, "b": UP_TO_DATE}), False, None, id="nothing to do"),
+        pytest.param(history({"a": EXECUTED, "b": FAILED}), False, FAILURE, id="a model failed"),
+        pytest.param(history({"a": EXECUTED, "b": EXECUTED}), True, FAILURE, id="after_all failed"),
+        pytest.param(history({"a": EXECUTED}), False, None, id="other rounds follow"),
+        pytest.param(history({"a": EXECUTED}, {"b": EXECUTED}), False, END, id="the last round"),
+        pytest.param(history({"a": FAILED}, {"b": EXECUTED}), False, None, id="failed before"),
+        pytest.param(
+            history({"a": FAILED}, {"b": FAILED}), False, None, id="told of a failure already"
+        ),
+        pytest.param(history({}, "refused", {}), True, None, id="gave up already"),
+        pytest.param(
+            history({"a": FAILED, "b": EXECUTED}, {"a": EXECUTED}), False, END, id="retried"
+        ),
+    ],
+)
+def test_targets_are_told_of_a_run_and_not_of_each_round(
+    given: History, gave_up: bool, event: RunEvent | None
+) -> None:
+    assert given.run_event(len(given.rounds), {"a", "b"}, gave_up=gave_up) is event
