@@ -45,6 +45,10 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
     Dagster's own evaluation in user code is limited to 500 assets and checks, and can put neither
     a skip message nor tags that depend on the tick; this sensor builds the evaluation itself.
 
+    It evaluates what SQLMesh decides on and nothing else. Checks with a condition that users put
+    on a model have ticks of their own, those of Dagster's default sensor or of one of theirs: here
+    they would wait for a tick at which something of SQLMesh's changes.
+
     Args:
         settings: The SQLMesh environment.
         planner: Makes each tick's plan.
@@ -217,10 +221,9 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
 
 
 def _target(settings: AutomationSettings, planner: Planner) -> dg.AssetSelection:
-    """Returns the assets of an environment, and its checks on assets that nothing here makes."""
-    assets = dg.AssetSelection.tag(AUTOMATION_TAG, settings.id)
-    checks = planner.checks
-    return assets | dg.AssetSelection.checks(*checks) if checks else assets
+    """Returns an environment's assets, and those checks whose condition is its own."""
+    assets = dg.AssetSelection.tag(AUTOMATION_TAG, settings.id).without_checks()
+    return assets | dg.AssetSelection.checks(*planner.checks)
 
 
 def _counted(request: dg.RunRequest) -> dg.RunRequest:
