@@ -22,6 +22,7 @@ from dagster._core.definitions.definitions_load_context import (
     DefinitionsLoadContext,
     DefinitionsLoadType,
 )
+from dagster._core.definitions.executor_definition import check_cross_process_constraints
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.event_api import EventLogCursor
@@ -80,6 +81,7 @@ __all__ = [
     "TickStatus",
     "asset_daemon_cursor_from_instigator_serialized_cursor",
     "asset_daemon_cursor_to_instigator_serialized_cursor",
+    "check_cross_process_constraints",
     "default_sensor_grpc_timeout",
     "extract_data_version_from_entry",
     "graph_view",
@@ -140,6 +142,11 @@ INTERNALS = (
         ("run_assets", "upstream_ops"),
         "the subset of the job that a step belongs to, and the order of its steps",
         "tests/execution/test_mixed_runs.py",
+    ),
+    Internal(
+        ("check_cross_process_constraints",),
+        "whether a run's steps can have processes of their own",
+        "tests/execution/test_executor_choice.py",
     ),
     Internal(
         ("DefinitionsLoadContext", "DefinitionsLoadType"),

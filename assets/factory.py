@@ -6,7 +6,7 @@ which is a third of the time that a thousand definitions take to load.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from .definitions.specs import (
     model_specs,
     unexecuted_specs,
 )
+from .execution.executor import EXECUTION_TAG
 from .execution.report import (
     audit_result,
     fail_with_end,
@@ -45,9 +46,10 @@ def build_assets(blueprint: Blueprint, conditions: Conditions) -> list[AssetLike
         conditions: The default automation condition of each.
     """
     resource = execution_key(blueprint.settings)
+    tags = {EXECUTION_TAG: blueprint.manifest.engine}
     return [
-        *(_model_asset(specs, resource) for specs in model_specs(blueprint, conditions)),
-        *(_audit_step(specs, resource) for specs in audit_specs(blueprint, conditions)),
+        *(_model_asset(specs, resource, tags) for specs in model_specs(blueprint, conditions)),
+        *(_audit_step(specs, resource, tags) for specs in audit_specs(blueprint, conditions)),
         *unexecuted_specs(blueprint),
     ]
 
@@ -57,7 +59,7 @@ def execution_key(settings: AutomationSettings) -> str:
     return f"{settings.id}_execution"
 
 
-def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
+def _model_asset(specs: ModelSpecs, resource: str, tags: Mapping[str, str]) -> dg.AssetsDefinition:
     parents = frozenset(dep.asset_key for dep in specs.asset.deps)
 
     # A multi_asset of one asset: unlike @asset, it may end without a materialization; and without
@@ -69,7 +71,7 @@ def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
         can_subset=True,
         required_resource_keys={resource},
         retry_policy=specs.retry_policy,
-        op_tags={} if specs.priority is None else {PRIORITY_TAG: str(specs.priority)},
+        op_tags={**tags, **_priority(specs)},
     )
     def model_step(context):  # type: ignore[no-untyped-def]
         if not context.selected_asset_keys:
@@ -92,13 +94,20 @@ def _model_asset(specs: ModelSpecs, resource: str) -> dg.AssetsDefinition:
     return model_step
 
 
-def _audit_step(specs: AuditSpecs, resource: str) -> dg.AssetChecksDefinition:
+def _priority(specs: ModelSpecs) -> Mapping[str, str]:
+    return {} if specs.priority is None else {PRIORITY_TAG: str(specs.priority)}
+
+
+def _audit_step(
+    specs: AuditSpecs, resource: str, tags: Mapping[str, str]
+) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=specs.op,
         specs=specs.checks,
         # A person may run one model that the audit reads, and with it that model's checks.
         can_subset=True,
         required_resource_keys={resource},
+        op_tags=tags,
     )
     def audit_step(context):  # type: ignore[no-untyped-def]
         execution: SharedExecution = getattr(context.resources, resource)

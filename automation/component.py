@@ -12,6 +12,7 @@ from pydantic import BaseModel, PrivateAttr, create_model
 from pydantic.fields import FieldInfo
 
 from ..assets.definitions.translator import SQLMeshTranslator
+from ..assets.execution.executor import sqlmesh_executor
 from ..assets.project.manifest import ManifestModel
 from ..config.errors import SettingsError
 from ..config.paths import paths_in
@@ -74,6 +75,9 @@ _fields: dict[str, Any] = {
 _Attributes: Any = create_model("_Attributes", __base__=dg.Model, **_fields)
 
 
+_EXECUTORS = {"automatic": sqlmesh_executor, "in_process": dg.in_process_executor, None: None}
+
+
 @dg.scaffold_with(SQLMeshAutomationScaffolder)
 class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # type: ignore[misc]
     """The models of a SQLMesh environment as assets, automated.
@@ -100,7 +104,9 @@ class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # t
     Attributes:
         translation: Overrides parts of the asset that the translator makes of a model. Its
             templates may use ``model`` (:class:`ManifestModel`) and ``spec``.
-        executor: ``in_process``, or ``null`` if the code location has an executor of its own.
+        executor: ``automatic`` runs models in one process and other runs as Dagster does by
+            default; ``in_process`` all runs in one; ``null`` if the code location has an executor
+            of its own.
     """
 
     translation: Annotated[
@@ -110,14 +116,14 @@ class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # t
         ),
     ] = None
     executor: Annotated[
-        Literal["in_process"] | None,
+        Literal["automatic", "in_process"] | None,
         dg.Resolver(
             _rendered,
-            model_field_type=Literal["in_process"] | str | None,
+            model_field_type=Literal["automatic", "in_process"] | str | None,
             description="What runs the steps; null where the code location has its own executor.",
             inject_before_resolve=False,
         ),
-    ] = "in_process"
+    ] = "automatic"
 
     _written_in: str | None = PrivateAttr(default=None)
 
@@ -165,7 +171,7 @@ class SQLMeshAutomationComponent(_Attributes, dg.Component, dg.Resolvable):  # t
         return build_definitions(
             self.settings,
             translator=translator,
-            executor=dg.in_process_executor if self.executor else None,
+            executor=_EXECUTORS[self.executor],
         )
 
 

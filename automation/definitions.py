@@ -10,6 +10,7 @@ import dagster as dg
 from ..assets.definitions.policy import policies
 from ..assets.definitions.specs import Blueprint
 from ..assets.definitions.translator import SQLMeshTranslator
+from ..assets.execution.executor import sqlmesh_executor
 from ..assets.execution.round import Observer
 from ..assets.execution.shared import shared_execution_resource
 from ..assets.factory import build_assets, execution_key
@@ -27,7 +28,7 @@ def build_definitions(
     settings: AutomationSettings | None = None,
     *,
     translator: SQLMeshTranslator | None = None,
-    executor: dg.ExecutorDefinition | None = dg.in_process_executor,
+    executor: dg.ExecutorDefinition | None = sqlmesh_executor,
 ) -> dg.Definitions:
     """Returns the Dagster definitions of one SQLMesh environment.
 
@@ -36,9 +37,10 @@ def build_definitions(
     Args:
         settings: The environment and how it is automated; read from variables if ``None``.
         translator: Says how models look as assets.
-        executor: Runs the steps. They wait for one execution, so a process for each step only
-            adds its start. Pass ``None`` if the definitions that these are merged with bring an
-            executor: Dagster refuses two.
+        executor: Runs the steps of the whole code location. The default runs models in one
+            process, since their steps wait for one execution, and other runs as Dagster does by
+            default. Pass ``None`` if the definitions that these are merged with bring an
+            executor: Dagster refuses two, and theirs runs models as well.
 
     Returns:
         One asset for each model, their checks, the automation sensor, and SQLMesh's janitor.
@@ -69,7 +71,7 @@ class Location:
         settings: AutomationSettings,
         translator: SQLMeshTranslator | None = None,
         observer: Observer | None = None,
-        executor: dg.ExecutorDefinition | None = dg.in_process_executor,
+        executor: dg.ExecutorDefinition | None = sqlmesh_executor,
     ) -> None:
         translator = translator or SQLMeshTranslator()
         self.settings = settings

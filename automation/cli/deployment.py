@@ -182,7 +182,9 @@ def _executor(location: Location, instance: dg.DagsterInstance) -> Iterator[Find
         yield Finding(
             f"executor: every step of run {run.run_id} had a process of its own, which takes "
             "seconds to start",
-            "Steps wait for one execution: give your Definitions executor=dg.in_process_executor.",
+            "Steps wait for one execution: give your Definitions "
+            "executor=dagster_sqlmesh_automation.sqlmesh_executor, which runs models in one "
+            "process and other runs as Dagster does.",
         )
     else:
         of = f"as in run {run.run_id}" if run else "unless your Definitions name another"

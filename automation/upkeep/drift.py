@@ -14,6 +14,7 @@ import dagster as dg
 
 from ...assets.dagster_internals import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
 from ...assets.definitions.specs import AssetIndex
+from ...assets.execution.executor import EXECUTION_TAG
 from ...assets.lease.waiting import Wait
 from ...assets.project.manifest import Manifest
 from ...assets.project.opening import import_sqlmesh
@@ -156,6 +157,7 @@ def drift_checks(
     @dg.op(
         name=f"{settings.id}_drift",
         out=dict.fromkeys(specs, dg.Out(dg.Nothing, is_required=False)),
+        tags={EXECUTION_TAG: manifest.engine},
     )
     def compare(context):  # type: ignore[no-untyped-def]
         differences = _drift_now(settings, manifest, context.log.info)

@@ -1,6 +1,7 @@
 """SQLMesh models as individual Dagster assets, automated, with one SQLMesh execution per tick."""
 
 from dagster_sqlmesh_automation.assets.definitions.translator import SQLMeshTranslator
+from dagster_sqlmesh_automation.assets.execution.executor import sqlmesh_executor
 from dagster_sqlmesh_automation.assets.project.manifest import ManifestAudit, ManifestModel
 from dagster_sqlmesh_automation.automation.component import (
     SQLMeshAutomationComponent,
@@ -21,4 +22,5 @@ __all__ = [
     "SQLMeshTranslator",
     "SqlmeshDue",
     "build_definitions",
+    "sqlmesh_executor",
 ]

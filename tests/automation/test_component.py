@@ -23,6 +23,7 @@ from dagster_sqlmesh_automation import (
     SQLMeshAutomationComponent,
     SQLMeshComponentTranslator,
     SQLMeshTranslator,
+    sqlmesh_executor,
 )
 from dagster_sqlmesh_automation.assets.project.manifest import ManifestModel
 from dagster_sqlmesh_automation.automation.definitions import Location
@@ -342,9 +343,14 @@ def test_it_gives_what_the_function_gives(load: Load, example: Path) -> None:
     assert {*ours.resolve_all_asset_keys()} == {
         *Location(AutomationSettings(project=example)).definitions.resolve_all_asset_keys()
     }
-    assert ours.executor is dg.in_process_executor
+    assert ours.executor is sqlmesh_executor
     (sensor,) = ours.sensors or ()
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_the_executor_can_be_one_process_for_all_runs(load: Load, example: Path) -> None:
+    ours = definitions(load(project=str(example), executor="in_process"))
+    assert ours.executor is dg.in_process_executor
 
 
 def test_the_executor_can_be_left_to_the_project(load: Load, example: Path) -> None:
@@ -507,9 +513,7 @@ def test_two_components_live_in_one_project(sandbox: Any, example: Path) -> None
     with sandbox.build_all_defs() as found:
         keys = set(found.resolve_all_asset_keys())
         assert {key("prod/staging/orders"), key("dev/staging/orders")} <= keys
-        assert found.resolve_implicit_global_asset_job_def().executor_def is (
-            dg.in_process_executor
-        )
+        assert found.resolve_implicit_global_asset_job_def().executor_def is sqlmesh_executor
 
 
 # Scaffolding

@@ -15,6 +15,7 @@ from dagster_sqlmesh_automation import (
     SqlmeshDue,
     SQLMeshTranslator,
     build_definitions,
+    sqlmesh_executor,
 )
 from dagster_sqlmesh_automation.assets.project.manifest import ManifestModel
 from dagster_sqlmesh_automation.automation.definitions import Location
@@ -164,7 +165,7 @@ def test_two_environments_are_merged_as_they_are(example: Path) -> None:
             AutomationSettings(project=example, environment="dev", asset_key_prefix="dev")
         ),
     )
-    assert merged.executor is dg.in_process_executor
+    assert merged.executor is sqlmesh_executor
     assert {key("staging/orders"), key("dev/staging/orders")} <= set(
         merged.resolve_all_asset_keys()
     )

@@ -247,7 +247,7 @@ def test_steps_with_processes_of_their_own_are_noticed(
         run.run_id,
     )
     (finding,) = about(findings_of(project, home), f"executor: every step of run {run.run_id} had")
-    assert "in_process_executor" in finding.cure
+    assert "sqlmesh_executor" in finding.cure
 
 
 def limit(value: Any, count: int) -> str:

@@ -11,6 +11,7 @@ from dagster_sqlmesh_automation import (
     ManifestModel,
     SQLMeshTranslator,
     build_definitions,
+    sqlmesh_executor,
 )
 
 
@@ -143,4 +144,4 @@ def test_definitions_merge_with_others_and_connect_to_them(automation: Automatio
 
 
 def test_the_run_takes_the_steps_in_one_process(automation: Automation) -> None:
-    assert automation.location.definitions.executor is dg.in_process_executor
+    assert automation.location.definitions.executor is sqlmesh_executor
