@@ -5,10 +5,12 @@ What goes wrong in it, and how long it takes, is said by a table and a folder th
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -154,8 +156,52 @@ def warehouse(
         tasks: How many models SQLMesh evaluates at a time.
         at: The moment; the data begin with the month.
     """
+    texts = {
+        path: text.replace("{fail}", _FAIL.format(name=_name(path)))
+        for path, text in models.items()
+    }
+    # A gate's path is part of the models that have one.
+    if database is not None or state is not None or any("gate" in text for text in texts.values()):
+        return _planned(folder, database, state, texts, tuple(raw), tasks, at)
+    key = (*sorted(texts.items()), *raw, tasks, at)
+    if key not in _TEMPLATES:
+        template = Path(_FOLDER.name) / str(len(_TEMPLATES))
+        _planned(template, None, None, texts, tuple(raw), tasks, at)
+        _TEMPLATES[key] = template
+    shutil.copytree(_TEMPLATES[key], folder, ignore=shutil.ignore_patterns("*.lock"))
+    _configure(folder, None, None, tasks)
+    prepare(AutomationSettings(project=folder), load_manifest)
+    return Warehouse(folder)
+
+
+_FOLDER = TemporaryDirectory(prefix="warehouses-")
+_TEMPLATES: dict[Any, Path] = {}
+"""Projects on DuckDB that have been planned in this process, which others are copied from."""
+
+
+def _planned(
+    folder: Path,
+    database: Database | None,
+    state: Database | None,
+    texts: Mapping[str, str],
+    raw: Iterable[str],
+    tasks: int,
+    at: datetime,
+) -> Warehouse:
     folder.mkdir(parents=True)
     shop = Warehouse(folder, database)
+    _configure(folder, database, state, tasks)
+    for path, text in texts.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    for statement in (*_RAW, *raw):
+        shop.query(statement)
+    projects.plan(folder, at)
+    prepare(AutomationSettings(project=folder), load_manifest)
+    return shop
+
+
+def _configure(folder: Path, database: Database | None, state: Database | None, tasks: int) -> None:
     duck = {"type": "duckdb", "database": str(folder / "warehouse.duckdb")}
     connection = database.sqlmesh if database is not None else duck
     gateway: dict[str, Any] = {"connection": {**connection, "concurrent_tasks": tasks}}
@@ -171,15 +217,10 @@ def warehouse(
         },
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    for path, text in models.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        name = f"shop.{Path(path).stem}"
-        (folder / path).write_text(text.replace("{fail}", _FAIL.format(name=name)))
-    for statement in (*_RAW, *raw):
-        shop.query(statement)
-    projects.plan(folder, at)
-    prepare(AutomationSettings(project=folder), load_manifest)
-    return shop
+
+
+def _name(path: str) -> str:
+    return f"shop.{Path(path).stem}"
 
 
 def sleeping(name: str, reads: Iterable[str] = (), seconds: float = 0.0) -> str:
