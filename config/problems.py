@@ -51,11 +51,14 @@ def explain(problem: Any, sources: Sources, settings: Iterable[str]) -> str:
         accepted = f"a mapping such as {_MAPPINGS[what]}"
     else:
         accepted = problem["msg"].removeprefix("Value error, ")
-    value = HIDDEN if _is_hidden(path, sources) else shown(problem["input"])
+    value = shown(problem["input"])
+    if is_hidden(path, sources):
+        accepted = accepted.replace(str(problem["input"]), HIDDEN)
+        value = HIDDEN
     return f"{_cut(sources.place(*path))}={value} cannot be used. Accepted: {_cut(accepted)}"
 
 
-def _is_hidden(path: Keys, sources: Sources) -> bool:
+def is_hidden(path: Keys, sources: Sources) -> bool:
     """Returns whether a key or the variable that a value is read from has the name of a secret."""
     keys = path if path[0] not in {"cron_map", "models"} else path[2:]  # patterns have any word
     variables = [

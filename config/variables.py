@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
 from .errors import SettingsError
-from .problems import shown
+from .problems import is_hidden, shown
+from .redaction import HIDDEN
 from .rules import RetrySettings
 from .sources import Sources
 
@@ -64,7 +65,8 @@ def from_json(
             try:
                 read[name] = json.loads(text)
             except (ValueError, RecursionError) as error:
-                problems.append(_not_json(sources.place(name), text, error))
+                value = HIDDEN if is_hidden((name,), sources) else shown(text)
+                problems.append(_not_json(sources.place(name), value, error))
     if problems:
         raise SettingsError(problems)
     return read
@@ -83,10 +85,10 @@ def unreadable_json(settings: type[BaseSettings], prefix: str) -> SettingsError:
             try:
                 json.loads(text)
             except (ValueError, RecursionError) as error:
-                problems.append(_not_json(variable, text, error))
+                problems.append(_not_json(variable, shown(text), error))
     return SettingsError(problems)
 
 
-def _not_json(place: str, text: str, error: Exception) -> str:
+def _not_json(place: str, value: str, error: Exception) -> str:
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-    return f"{place}={shown(text)} is not JSON: {reason}"
+    return f"{place}={value} is not JSON: {reason}"

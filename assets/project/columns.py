@@ -99,7 +99,8 @@ class Columns:
         try:
             return {name: self._sources(model, name) for name in columns}
         except (SqlglotError, SQLMeshError, ValueError) as error:
-            logger.info("%s has no column lineage: %s", model.name, error)
+            reason = self._withholding.text(str(error))
+            logger.info("%s has no column lineage: %s", model.name, reason)
             return {}
         finally:
             # SQLMesh keeps every query that it has followed.

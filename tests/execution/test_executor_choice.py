@@ -6,6 +6,7 @@ where it uses them.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from dagster_sqlmesh_automation.assets.execution.executor import (
     EXECUTION_TAG,
     belongs_in_one_process,
 )
+from dagster_sqlmesh_automation.assets.ledger.ledger import read_history
 
 MODEL = dg.AssetKey(["tiny", "one"])
 OTHERS = (dg.AssetKey("left"), dg.AssetKey("right"))
@@ -115,6 +117,37 @@ def test_the_steps_of_a_run_decide_where_they_run(
         success, started = run(instance, keys, run_config=config)
         assert success
         assert started == processes
+
+
+@pytest.mark.slow
+def test_on_a_server_a_run_with_both_has_processes_and_one_execution(
+    home: dg.DagsterInstance, tmp_path: Path, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from support import counting
+    from support.outcome_helpers import small_project
+
+    connection = json.dumps(database.sqlmesh)
+    gateways = f"gateways: {{main: {{connection: {connection}}}}}"
+    config = f"{gateways}\nmodel_defaults: {{dialect: postgres, start: 2026-10-01}}\n"
+    second = SQL.replace("tiny.one", "tiny.two").replace("1 AS n", "n FROM tiny.one")
+    files = {"config.yaml": config, "models/one.sql": SQL, "models/two.sql": second}
+    server = small_project(tmp_path / "server", files)
+    monkeypatch.setenv(PROJECT_VARIABLE, str(server))
+    counted = tmp_path / "executions.log"
+    monkeypatch.setenv(counting.LOG_VARIABLE, str(counted))
+    paths = (str(counting.HOOK), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    models = (MODEL, dg.AssetKey(["tiny", "two"]))
+    with home as instance:
+        success, started = run(instance, (*models, *OTHERS))
+        assert success
+        assert started >= {"left", "right", "tiny__one", "tiny__two"}
+        assert counting.count(counted) == 1
+        (only,) = instance.get_runs()
+        history = read_history(instance, only.run_id, "sqlmesh_prod")
+        assert {outcome.name for outcome in history.outcomes.values()} == {"tiny.one", "tiny.two"}
+        for key in models:
+            assert instance.get_latest_materialization_event(key) is not None
 
 
 @pytest.mark.slow

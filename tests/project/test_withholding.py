@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from dagster_sqlmesh_automation.assets.project.secrets import Secrets
 from dagster_sqlmesh_automation.assets.project.withholding import Withholding, without_sql
+from dagster_sqlmesh_automation.config.errors import SettingsError
 from dagster_sqlmesh_automation.config.redaction import masked, redacted
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
@@ -155,3 +158,14 @@ def test_an_error_is_a_cause_only_if_all_of_it_may_be_shown(
     assert withholding.story(raised(OSError("x"), ValueError("abc-123"))) == "x: ***"
     of_database = raised(KeyError("x"), type("DatabaseError", (Exception,), {})("no column"))
     assert withholding.cause(of_database) is (of_database if characters else None)
+
+
+@pytest.mark.parametrize("name", ["timezone", "environment", "cron_map"])
+def test_a_setting_that_is_read_from_a_secret_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "hunter-481516")
+    with pytest.raises(SettingsError) as refused:
+        AutomationSettings(**{"project": tmp_path, name: dg.EnvVar("WAREHOUSE_PASSWORD")})
+    assert "dg.EnvVar('WAREHOUSE_PASSWORD')" in str(refused.value)
+    assert "481516" not in "".join(traceback.format_exception(refused.value))
