@@ -144,10 +144,14 @@ class Fence:
         self._silent: dict[str, EngineAdapter] = {}
 
     def guard(self, adapters: Iterable[EngineAdapter]) -> None:
-        """Has these adapters write in named sessions, and open none once the lease is lost."""
+        """Has these adapters write in named sessions, and open none once the lease is lost.
+
+        Those that it has guarded before stay as they are: an execution begins anew with them after
+        a plan, and sessions that are named twice would be taken for a predecessor's.
+        """
         for adapter in adapters:
-            if adapter.dialect == "duckdb":
-                continue  # the lock on its file ends with the process
+            if adapter.dialect == "duckdb" or any(adapter is each for each in self._adapters):
+                continue  # of DuckDB, the lock on its file ends with the process
             server = _SERVERS.get(adapter.dialect)
             if server is None:
                 on_connect(adapter, lambda connection: self._check())
