@@ -107,6 +107,9 @@ def test_what_nothing_can_be_decided_without_is_one_clear_error(
 ) -> None:
     with lacking(method) as instance:
         location = Location(AutomationSettings(project=shop.project))
+        job = location.definitions.resolve_implicit_global_asset_job_def()
+        # One that has to be asked for: with no run at all nothing is to be read of runs.
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE)
         with pytest.raises(StorageLacking, match=method):
             location.planner.plan(instance, datetime.now(UTC))
     result = CliRunner().invoke(main, ["status", "--project", str(shop.project)])
