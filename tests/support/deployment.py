@@ -74,6 +74,9 @@ mutation ($params: ExecutionParams!) {
   launchRun(executionParams: $params) { ... on LaunchRunSuccess { run { runId } } __typename }
 }"""
 
+_START_SENSOR = """
+mutation ($sensor: SensorSelector!) { startSensor(sensorSelector: $sensor) { __typename } }"""
+
 _RUN_EVENTS = """
 query ($run: ID!) {
   logsForRun(runId: $run) {
@@ -186,6 +189,7 @@ class Deployment:
         settings: Further settings, by the variable's name without its prefix.
         variables: Other variables of its processes.
         dagster_yaml: Further lines of it.
+        module: The module that the code location is loaded from; ours if not given.
     """
 
     def __init__(
@@ -195,10 +199,11 @@ class Deployment:
         *,
         variables: Mapping[str, str] | None = None,
         dagster_yaml: str = "",
+        module: str = MODULE,
         **settings: object,
     ) -> None:
         self._dagster_yaml = f"telemetry: {{enabled: false}}\n{dagster_yaml}"
-        self.project = project
+        self.project, self._module = project, module
         self.executions = home / "executions.log"
         self._home = home
         self._log = home / "dagster_dev.log"
@@ -221,7 +226,16 @@ class Deployment:
         (self._home / "dagster.yaml").write_text(self._dagster_yaml)
         with self._log.open("w") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dagster", "dev", "-m", MODULE, "--port", str(self._port)],
+                [
+                    sys.executable,
+                    "-m",
+                    "dagster",
+                    "dev",
+                    "-m",
+                    self._module,
+                    "--port",
+                    str(self._port),
+                ],
                 cwd=self._home,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -341,6 +355,12 @@ class Deployment:
             )
             for run in reversed(self.query(_RUNS)["runsOrError"]["results"])
         ]
+
+    def start_sensor(self, name: str) -> None:
+        """Switches a sensor on."""
+        sensor = {"repositoryLocationName": self._module, "repositoryName": "__repository__"}
+        answer = self.query(_START_SENSOR, sensor={**sensor, "sensorName": name})
+        assert answer["startSensor"]["__typename"] == "Sensor", answer
 
     def wait_for_run(self, run_id: str) -> LiveRun:
         """A run once it has ended."""
