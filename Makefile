@@ -33,7 +33,7 @@ ui: install  ## Open Dagster's UI and daemon on the example (http://127.0.0.1:30
 	$(BIN)/python examples/ui.py $(DEMO) --port $(PORT)
 
 test: install  ## Run the whole test suite
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'not campaign'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not campaign'
 
 campaign: install  ## Kill runs at random moments, fifty times and more, and compare what is left
 	$(BIN)/python -m pytest -n 2 -m campaign

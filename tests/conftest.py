@@ -19,6 +19,8 @@ import pytest
 from support import counting, postgres, projects
 from support.ticks import Automation
 
+from dagster_sqlmesh_automation.assets.dagster_internals import DefinitionsLoadContext
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +38,13 @@ def heard() -> Iterator[None]:
     """What a command of the command line switches off is off for the whole process."""
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def loaded_anew() -> Iterator[None]:
+    """A run in this process leaves word for the next load that definitions are loaded again."""
+    yield
+    DefinitionsLoadContext.set(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
