@@ -11,7 +11,7 @@ from ..assets.definitions.policy import policies
 from ..assets.definitions.specs import Blueprint
 from ..assets.definitions.translator import SQLMeshTranslator
 from ..assets.execution.executor import sqlmesh_executor
-from ..assets.execution.round import Observer
+from ..assets.execution.run_side import Observer
 from ..assets.execution.shared import shared_execution_resource
 from ..assets.factory import build_assets, execution_key
 from ..assets.project.earlier import usable_manifest

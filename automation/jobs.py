@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from ..assets.definitions.specs import ENVIRONMENT_TAG
-from ..assets.execution.plans import (
+from ..assets.evaluation.plans import (
     PlannedModel,
     Restatement,
     markdown,

@@ -1,5 +1,5 @@
-"""One run's execution: the thread that calls SQLMesh, and what each step reports of it.
+"""Dagster's side of a run: its one execution, and what each step reports of it.
 
-Here is what happens between a run's start and its last step's report. What holds for more than one
-run (definitions, decisions, what a tick does) does not belong here.
+Imports Dagster and never SQLMesh. What makes SQLMesh evaluate is in :mod:`..evaluation`; what holds
+for more than one run (definitions, decisions, what a tick does) does not belong here either.
 """

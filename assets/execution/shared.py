@@ -23,7 +23,8 @@ from ..ledger.history import RoundOver
 from ..ledger.ledger import Ledger, has_step_workers
 from ..ledger.outcome import Outcome
 from .report import report_without_step
-from .round import Observer, RoundThread, RunParts
+from .round import RoundThread
+from .run_side import Observer, RunParts
 from .selection import Selection, selection
 
 _FIRST_POLL_SECONDS = 0.1

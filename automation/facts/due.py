@@ -20,8 +20,8 @@ from sqlmesh.core.snapshot import (
     snapshots_to_dag,
 )
 
-from ...assets.execution.console import SignalConsole, unready_reasons
-from ...assets.execution.readiness import (
+from ...assets.evaluation.console import SignalConsole, unready_reasons
+from ...assets.evaluation.readiness import (
     ReadinessFailure,
     ReadinessScheduler,
     take_empty_restatements,

@@ -15,7 +15,7 @@ from support.projects import plan
 from support.ticks import Automation, Run
 from support.warehouse import NEXT_DAY, PLANNED_AT, Warehouse, sleeping, warehouse
 
-from dagster_sqlmesh_automation.assets.execution.round import FRESH_SECONDS
+from dagster_sqlmesh_automation.assets.execution.run_side import FRESH_SECONDS
 
 T = dg.DagsterEventType
 SLOW = {

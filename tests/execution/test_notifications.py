@@ -19,7 +19,7 @@ from support.targets import TOKEN, add_target, told
 from support.ticks import Automation, Run
 from support.warehouse import NEXT_DAY, Warehouse, sleeping, warehouse
 
-from dagster_sqlmesh_automation.assets.execution import notifications
+from dagster_sqlmesh_automation.assets.evaluation import notifications
 from dagster_sqlmesh_automation.assets.ledger.ledger import read_history
 
 ASSETS = [f"shop/{name}" for name in ("events", "customers", "totals", "best")]

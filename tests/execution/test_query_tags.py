@@ -12,7 +12,7 @@ from support import projects
 from support.outcome_helpers import NEXT_DAY, RAW_DAYS, Count, small_project
 from support.ticks import Automation
 
-from dagster_sqlmesh_automation.assets.execution.plans import Restatement, restate
+from dagster_sqlmesh_automation.assets.evaluation.plans import Restatement, restate
 from dagster_sqlmesh_automation.assets.lease.waiting import Wait
 
 _TAG = re.compile(r"^/\* (SQLMESH_\w+): (\S+) \*/ ")

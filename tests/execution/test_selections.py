@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dagster_sqlmesh_automation.assets.execution.selections import check_selections
+from dagster_sqlmesh_automation.assets.evaluation.selections import check_selections
 from dagster_sqlmesh_automation.config.errors import SelectionRefused
 
 REFUSED = {

@@ -17,7 +17,7 @@ from support.schema import held_open
 from support.ticks import Automation
 from support.warehouse import NEXT_DAY, PLANNED_AT
 
-from dagster_sqlmesh_automation.assets.execution.plans import preview
+from dagster_sqlmesh_automation.assets.evaluation.plans import preview
 from dagster_sqlmesh_automation.assets.lease.waiting import Wait
 from dagster_sqlmesh_automation.config.errors import DatabaseLocked
 from dagster_sqlmesh_automation.config.settings import AutomationSettings

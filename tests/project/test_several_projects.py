@@ -17,7 +17,7 @@ from support.deployment import database_open_elsewhere
 from support.ticks import Automation
 from support.warehouse import NEXT_DAY, PLANNED_AT
 
-from dagster_sqlmesh_automation.assets.execution.plans import preview
+from dagster_sqlmesh_automation.assets.evaluation.plans import preview
 from dagster_sqlmesh_automation.assets.lease.waiting import Wait
 from dagster_sqlmesh_automation.assets.project.deployed import current_manifest
 from dagster_sqlmesh_automation.assets.project.earlier import usable_manifest

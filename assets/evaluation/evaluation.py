@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sqlmesh.core.notification_target import NotificationEvent
@@ -21,7 +19,7 @@ from ...config.settings import AutomationSettings
 from ..lease.server import ModelLease, model_lease
 from ..lease.waiting import Wait, database_lease
 from ..ledger.history import RunEvent
-from ..ledger.outcome import Legacy, error_message
+from ..ledger.outcome import error_message
 from ..project.environment import read_environment
 from ..project.failures import naming_failures
 from ..project.opening import duckdb_files, open_context
@@ -29,6 +27,7 @@ from ..project.snapshots import display_name
 from ..project.withholding import Withholding
 from ..sqlmesh_internals import load_materializations
 from .console import RecordingConsole
+from .contract import ExecutionRequest, RunSide
 from .notifications import guard_notifications
 from .readiness import take_empty_restatements
 from .recorder import Recorder
@@ -41,47 +40,17 @@ if TYPE_CHECKING:
 _OPEN_POLL_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class ExecutionRequest:
-    """What one execution is to do.
-
-    Attributes:
-        run_id: The Dagster run.
-        selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
-        ignoring: ``fqn`` of what is evaluated without its upstream, even if that misses intervals.
-        at: The moment for which the execution is done, aware; crons that elapsed by then count.
-        admit: Called once after the lease is acquired. Returns what an earlier process of this run
-            left behind, or ``None`` if the round is already over.
-        cancelled: Called before every batch. Returns true to stop the execution there.
-        handed_over: Called after the execution stopped. Returns true if another process does the
-            rest.
-        terminated: Called after the execution was stopped. Returns whether a person has
-            terminated the run.
-        given_up: Called while the execution waits for the lease. Returns true to end the wait.
-        run_event: Called at the end. Takes whether the execution gave up and returns what has come
-            about of the run, or ``None`` if the run goes on.
-        say: Writes a line to the run's log.
-    """
-
-    run_id: str
-    selected: Mapping[str, str]
-    ignoring: frozenset[str]
-    at: datetime
-    admit: Callable[[], Legacy | None]
-    cancelled: Callable[[], bool]
-    handed_over: Callable[[], bool]
-    terminated: Callable[[], bool]
-    given_up: Callable[[], bool]
-    run_event: Callable[[bool], RunEvent | None]
-    say: Callable[[str], None]
-
-
-def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: Recorder) -> None:
+def execute(settings: AutomationSettings, request: ExecutionRequest, run: RunSide) -> None:
     """Evaluates the selected models and the upstream models that miss intervals, as SQLMesh does.
 
     Waits for the databases, for other executions of the same models, and for a plan that is being
     applied. A plan that changes the environment on the way makes SQLMesh begin anew with what is
     left.
+
+    Args:
+        settings: The project and environment.
+        request: What to do.
+        run: Dagster's side of it.
 
     Raises:
         EnvironmentNotFound: The environment has never been planned.
@@ -90,13 +59,13 @@ def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: R
         ExecutionEndFailed: SQLMesh failed after the last model, for example on ``after_all``.
         SQLMeshFailed: SQLMesh gave up before evaluating anything.
     """
-    wait = Wait(settings.lease_timeout_seconds, request.say, request.given_up, settings.place)
+    wait = Wait(settings.lease_timeout_seconds, run.say, run.given_up, settings.place)
     with (
         open_context(settings, load=False) as context,
         database_lease(duckdb_files(context), wait, f"run {request.run_id}"),
     ):
         try:
-            guard_notifications(context, settings, request.say)
+            guard_notifications(context, settings, run.say)
             with model_lease(
                 context,
                 settings.environment,
@@ -104,7 +73,7 @@ def execute(settings: AutomationSettings, request: ExecutionRequest, recorder: R
                 executions=settings.max_concurrent_executions,
                 wait=wait,
             ) as lease:
-                _evaluate(context, settings, request, recorder, lease)
+                _evaluate(context, settings, request, run, lease)
         finally:
             # Before the database's lease is: whoever gets it next opens the same files.
             context.close()
@@ -114,27 +83,28 @@ def _evaluate(
     context: Context,
     settings: AutomationSettings,
     request: ExecutionRequest,
-    recorder: Recorder,
+    run: RunSide,
     lease: ModelLease,
 ) -> None:
-    legacy = request.admit()
+    legacy = run.admit()
     if legacy is None:
         return
     # Custom materializations come from the project's files even when models do not.
     load_materializations(context)
+    recorder = Recorder(run.record, run.plan)
     recorder.inherit(legacy)
     tell = context.notification_target_manager.notify
     if legacy.is_first:
         tell(NotificationEvent.RUN_START, environment=settings.environment)
     try:
         with naming_failures(settings):
-            while not _run(context, settings, request, recorder, lease):
-                request.say("A plan changed the environment: SQLMesh begins anew with what is left")
+            while not _run(context, settings, request, run, recorder, lease):
+                run.say("A plan changed the environment: SQLMesh begins anew with what is left")
     except (Exception, SystemExit):
-        if request.run_event(True) is RunEvent.RUN_FAILURE:
+        if run.run_event(True) is RunEvent.RUN_FAILURE:
             tell(NotificationEvent.RUN_FAILURE, traceback.format_exc())
         raise
-    event = request.run_event(False)
+    event = run.run_event(False)
     if event is RunEvent.RUN_END:
         tell(NotificationEvent.RUN_END, environment=settings.environment)
     elif event is RunEvent.RUN_FAILURE:
@@ -145,6 +115,7 @@ def _run(
     context: Context,
     settings: AutomationSettings,
     request: ExecutionRequest,
+    run: RunSide,
     recorder: Recorder,
     lease: ModelLease,
 ) -> bool:
@@ -153,19 +124,19 @@ def _run(
     Returns:
         Whether the run came to its end; false if a plan changed the environment on the way.
     """
-    environment = _finalized(context, settings, request)
+    environment = _finalized(context, settings, run)
     recorder.plan = environment.plan_id
     console = RecordingConsole()
     context.console = console
     scheduler = RecordingScheduler.of(context, environment, recorder, lease, request.run_id)
     for line in take_empty_restatements(scheduler.snapshots.values(), request.at):
-        request.say(line)
+        run.say(line)
     selected = frozenset(request.selected) - recorder.recorded
     for model in selected - scheduler.snapshots_by_name.keys():
         recorder.absent(model, request.selected[model], settings.environment)
     considered = _considered(selected, request.ignoring, scheduler, recorder, settings)
     console.attach(scheduler, selected, considered, request.at)
-    breaker = _Breaker(context, environment, lease, request.cancelled)
+    breaker = _Breaker(context, environment, lease, run.cancelled)
     interrupted = False
     try:
         status = scheduler.run(
@@ -195,11 +166,11 @@ def _run(
     if breaker.error is not None or lease.lost:
         recorder.close_failures()
         raise breaker.error or LeaseLost
-    if interrupted and not request.cancelled():
+    if interrupted and not run.cancelled():
         recorder.close_failures()
         return False
-    if not (interrupted and request.handed_over()):
-        terminated = interrupted and request.terminated()
+    if not (interrupted and run.handed_over()):
+        terminated = interrupted and run.terminated()
         recorder.ended(
             console.skipped, scheduler.ancestors, stopped=interrupted, terminated=terminated
         )
@@ -255,13 +226,11 @@ class _Breaker:
         return plan_changed or self._cancelled()
 
 
-def _finalized(
-    context: Context, settings: AutomationSettings, request: ExecutionRequest
-) -> Environment:
+def _finalized(context: Context, settings: AutomationSettings, run: RunSide) -> Environment:
     """The environment, once its plan has been applied and the database can be opened."""
-    run = context.config.run
+    limits = context.config.run
     is_announced = False
-    deadline = time.monotonic() + run.environment_check_max_wait
+    deadline = time.monotonic() + limits.environment_check_max_wait
     locked_until = time.monotonic() + settings.lease_timeout_seconds
     while True:
         try:
@@ -271,24 +240,24 @@ def _finalized(
                 _ = context.default_catalog_per_gateway
         except DatabaseLocked as error:
             # A process that knows nothing of our lease: sqlmesh or duckdb on a command line.
-            if time.monotonic() > locked_until or request.cancelled():
+            if time.monotonic() > locked_until or run.cancelled():
                 raise
             if not is_announced:
-                request.say(f"Waiting: {error}")
+                run.say(f"Waiting: {error}")
                 is_announced = True
             time.sleep(_OPEN_POLL_SECONDS)
             continue
         if environment.finalized_ts:
             return environment
-        if time.monotonic() > deadline or request.cancelled():
+        if time.monotonic() > deadline or run.cancelled():
             raise SQLMeshError(
                 f"Environment {environment.name!r} is being changed by plan {environment.plan_id}, "
                 "which did not end in time (SQLMesh's run.environment_check_max_wait)."
             )
         if not is_announced:
-            request.say(f"Waiting for plan {environment.plan_id} of {environment.name!r} to end")
+            run.say(f"Waiting for plan {environment.plan_id} of {environment.name!r} to end")
             is_announced = True
-        time.sleep(min(run.environment_check_interval, 5))
+        time.sleep(min(limits.environment_check_interval, 5))
 
 
 def _considered(

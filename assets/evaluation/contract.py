@@ -1,0 +1,76 @@
+"""What Dagster's side of a run and SQLMesh's have to do with each other.
+
+Both sides know this module, and nothing else of each other. All that crosses can be pickled, since
+SQLMesh's side may be another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from ..intervals import Interval
+from ..ledger.history import RunEvent
+from ..ledger.outcome import Legacy, Outcome
+
+
+@dataclass(frozen=True)
+class ExecutionRequest:
+    """What one execution is to do.
+
+    Attributes:
+        run_id: The Dagster run.
+        selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
+        ignoring: ``fqn`` of what is evaluated without its upstream, even if that misses intervals.
+        at: The moment for which the execution is done, aware; crons that elapsed by then count.
+    """
+
+    run_id: str
+    selected: Mapping[str, str]
+    ignoring: frozenset[str]
+    at: datetime
+
+
+class RunSide(Protocol):
+    """Dagster's side, as SQLMesh's side asks it and tells it. Thread-safe."""
+
+    def admit(self) -> Legacy | None:
+        """Called once after the lease is acquired.
+
+        Returns:
+            What an earlier process of this run left behind, or ``None`` if the round is already
+            over.
+        """
+
+    def cancelled(self) -> bool:
+        """Called before every batch: whether to stop the execution there."""
+
+    def handed_over(self) -> bool:
+        """Called after the execution stopped: whether another process does the rest."""
+
+    def terminated(self) -> bool:
+        """Called after the execution was stopped: whether a person has terminated the run."""
+
+    def given_up(self) -> bool:
+        """Called while the execution waits for the lease: whether to end the wait."""
+
+    def run_event(self, gave_up: bool) -> RunEvent | None:
+        """Called at the end.
+
+        Args:
+            gave_up: Whether the execution gave up.
+
+        Returns:
+            What has come about of the run, or ``None`` if the run goes on.
+        """
+
+    def plan(self, batches: Mapping[str, Sequence[Interval]]) -> None:
+        """Takes the batches that SQLMesh has not recorded and is about to evaluate, by ``fqn``."""
+
+    def record(self, outcome: Outcome) -> None:
+        """Takes an outcome that is final."""
+
+    def say(self, message: str) -> None:
+        """Writes a line to the run's log."""

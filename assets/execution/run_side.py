@@ -1,0 +1,236 @@
+"""What an execution is told of its run, and what is made of what it tells."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Protocol
+
+import dagster as dg
+
+from ...config.errors import LedgerBroken
+from ...config.settings import AutomationSettings
+from ..dagster_internals import FINISHED_STATUSES
+from ..definitions.specs import AssetIndex
+from ..intervals import Interval
+from ..ledger.history import RunEvent
+from ..ledger.ledger import Ledger, has_step_workers, read_history
+from ..ledger.outcome import Legacy, Outcome
+from .metrics import ExecutionMetrics
+from .report import report_without_step
+from .withheld import OutcomeWithholding
+
+_LOOK_SECONDS = 2.0
+"""How often it looks whether others have been heard of while it waits."""
+
+FRESH_SECONDS = 0.25
+"""Models that follow each other faster share a look at whether the run goes on."""
+
+_log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Watches an execution, for example to draw a progress bar."""
+
+    def started(self, models: int) -> None:
+        """The execution starts, with so many models selected."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """A model has its outcome."""
+
+    def ended(self, error: BaseException | None) -> None:
+        """Nothing follows; the error with which the execution gave up, where it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """What every round of a run works with.
+
+    Attributes:
+        settings: The SQLMesh environment.
+        index: The definitions that the run's steps come from.
+        ledger: The run's ledger.
+        instance: Where the run is recorded.
+        run: The run.
+        observer: Is told of progress; ``None`` where nobody listens.
+    """
+
+    settings: AutomationSettings
+    index: AssetIndex
+    ledger: Ledger
+    instance: dg.DagsterInstance
+    run: dg.DagsterRun
+    observer: Observer | None
+
+
+class RoundSide:
+    """Dagster's side of one round: a :class:`.RunSide` that answers from the ledger.
+
+    Args:
+        number: The round's number in the run, from 1.
+        selected: ``fqn`` of the models and standalone audits that the round deals with.
+        in_run: ``fqn`` of all that the run selects.
+        parts: What every round of the run works with.
+
+    Attributes:
+        cancelling: Set once SQLMesh is to stop before the next model.
+        admitted: Whether SQLMesh's side has had the lease.
+    """
+
+    def __init__(
+        self, number: int, selected: Sequence[str], in_run: Set[str], parts: RunParts
+    ) -> None:
+        self._number, self._selected, self._in_run = number, selected, in_run
+        self._settings, self._index, self._ledger = parts.settings, parts.index, parts.ledger
+        self._instance, self._run, self._observer = parts.instance, parts.run, parts.observer
+        self.cancelling = threading.Event()
+        self.admitted = False
+        self._broken: LedgerBroken | None = None
+        self._looked = 0.0
+        self._asked = 0.0
+        self._metrics = ExecutionMetrics(parts.settings)
+        self._withhold = OutcomeWithholding(parts.settings)
+
+    def admit(self) -> Legacy | None:
+        """Tells what a process before this one has left behind; ``None`` after the round's end.
+
+        With the lease in hand, all that such a process recorded is in the ledger.
+        """
+        self._ledger.refresh()
+        current = self._ledger.history.round(self._number)
+        if current.ended:
+            return None
+        self.admitted = True
+        self._metrics.admitted()
+        left = len(self._left())
+        is_first = self._number == 1 and not current.started
+        self._ledger.started(self._number, left, self._left_out())
+        if self._observer is not None:
+            self._observer.started(left)
+        return Legacy(
+            outcomes=dict(current.outcomes),
+            planned=dict(current.planned),
+            is_first=is_first,
+            owes_end=bool(current.planned) or self._repeats_end(),
+        )
+
+    def cancelled(self) -> bool:
+        """Asked before each model: nobody interrupts a process whose own step has ended."""
+        now = time.monotonic()
+        # Not the pulse's looks: what a person stops while a model runs, stops before the next one.
+        if now - self._asked > FRESH_SECONDS and not self.cancelling.is_set():
+            self._asked = now
+            self.safely(self.look_at_run)
+        return self.cancelling.is_set()
+
+    def given_up(self) -> bool:
+        """Whether to stop waiting for the lease: the run ends, or another process leads."""
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._ledger.refresh()
+        leads = self._ledger.leader(self._number) == self._ledger.process
+        return self.cancelling.is_set() or not leads
+
+    def handed_over(self) -> bool:
+        """Whether this process has to stop and the run goes on: another one takes over then."""
+        if not self.cancelling.is_set() or self._broken is not None:
+            return False
+        run = self._instance.get_run_by_id(self._run.run_id)
+        goes_on = run is not None and run.status is dg.DagsterRunStatus.STARTED
+        return goes_on and has_step_workers(self._instance, self._run.run_id)
+
+    def terminated(self) -> bool:
+        """Whether a person has terminated the run, by the mark that Dagster makes of it."""
+        run = self._instance.get_run_by_id(self._run.run_id)
+        marks = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
+        return run is not None and run.status in marks
+
+    def run_event(self, gave_up: bool) -> RunEvent | None:
+        """What has come about of the run, if this process has ended the round."""
+        if self._left() and self.handed_over():
+            return None
+        gave_up = gave_up or self._broken is not None
+        return self._ledger.history.run_event(self._number, self._in_run, gave_up=gave_up)
+
+    def plan(self, batches: Mapping[str, Sequence[Interval]]) -> None:
+        """Writes what SQLMesh is about to evaluate."""
+        if batches:
+            self._ledger.planned(self._number, batches)
+
+    def record(self, outcome: Outcome) -> None:
+        """Writes an outcome, and reports it where no step of the run does."""
+        outcome = self._withhold(outcome)
+        try:
+            step = None
+            if outcome.model in self._in_run:
+                step = self._index.op_names.get(outcome.model)
+            else:
+                report_without_step(self._instance, self._index, outcome, self._run.run_id)
+            self._ledger.record(self._number, outcome, step)
+        except Exception as error:  # noqa: BLE001 - ends the execution, see ended
+            # Not to SQLMesh, which would take it for the model's own failure.
+            if self._broken is None:
+                self._broken = LedgerBroken(outcome.name, f"{type(error).__name__}: {error}")
+                self._broken.__cause__ = error
+            self.cancelling.set()
+            return
+        self._metrics.finished(outcome)
+        if self._observer is not None:
+            self._observer.finished(outcome)
+
+    def say(self, message: str) -> None:
+        """Writes a line to the run's log."""
+        self._ledger.say(message, self._number)
+
+    def ended(self, error: BaseException | None, release: Callable[[], None]) -> None:
+        """Ends the round in the ledger, where it is this process's to end.
+
+        Args:
+            error: Why the execution gave up, where it did.
+            release: Called before that: what this process knows is then all there is.
+        """
+        error = self._broken or error
+        # Without the lease it has nothing to end, unless it gave up for good.
+        mine = self.admitted or (error is not None and not self.given_up())
+        mine = mine and not (self._left() and self.handed_over())
+        observer = self._observer
+        if mine and observer is not None:
+            self.safely(lambda: observer.ended(error))
+        release()
+        if mine:
+            self._ledger.ended(self._number, None if error is None else str(error) or repr(error))
+        self.safely(lambda: self._metrics.ended(error))
+
+    def look_at_run(self) -> None:
+        """Cancels where the run has ended, or is to end."""
+        run = self._instance.get_run_by_id(self._run.run_id)
+        over = {*FINISHED_STATUSES, dg.DagsterRunStatus.CANCELING}
+        if run is None or run.status in over:
+            self.cancelling.set()
+
+    def safely(self, look: Callable[[], None]) -> None:
+        """Does what may fail without harm, since it is done again or may be left undone."""
+        try:
+            look()
+        except Exception:  # noqa: BLE001 - logged
+            # The storage may be back at the next look; what it must not lose fails loudly.
+            _log.warning("Cannot look after run %s", self._run.run_id, exc_info=True)
+
+    def _left(self) -> Set[str]:
+        """What the round deals with and has no outcome yet."""
+        return set(self._selected) - self._ledger.history.round(self._number).outcomes.keys()
+
+    def _left_out(self) -> Set[str]:
+        outcomes = self._ledger.outcomes()
+        succeeded = {model for model, outcome in outcomes.items() if outcome.succeeded}
+        return self._in_run - set(self._selected) - succeeded
+
+    def _repeats_end(self) -> bool:
+        """Whether the run executes one again that failed after its last model."""
+        parent = self._run.parent_run_id
+        if parent is None or self._number > 1:
+            return False
+        return read_history(self._instance, parent, self._index.scope).failed_end is not None
