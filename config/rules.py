@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -101,6 +102,19 @@ class RetryRule(Part):
     max_delay_seconds: int | None = Field(default=None, ge=0, le=604_800)
 
 
+@dataclass(frozen=True, slots=True)
+class BatchLimit:
+    """The longest that one batch of a model may take.
+
+    Attributes:
+        seconds: How long, in seconds.
+        origin: The rule that sets it, such as ``MODELS sales.*``.
+    """
+
+    seconds: float
+    origin: str
+
+
 class ModelRule(Part):
     """The values that a rule sets for the models that its pattern matches; all are optional."""
 
@@ -119,6 +133,15 @@ class ModelRule(Part):
         ge=0,
         le=31_536_000,
         description="At most one request in so many seconds.",
+    )
+    max_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description=(
+            "The longest that one batch of the model may take in a run, in seconds; then its "
+            "statement is cancelled, and the model fails."
+        ),
     )
     upstream: Upstream | None = Field(default=None, description="As ``UPSTREAM``.")
     priority: int | None = Field(

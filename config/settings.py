@@ -32,6 +32,7 @@ from .rules import (
 )
 from .sources import PREFIX as PREFIX, Sources
 from .variables import from_json, refuse_unknown, unreadable_json
+from .waits import CancelGraceSeconds, LeaseTimeoutSeconds
 
 
 class AutomationSettings(BaseSettings):
@@ -91,15 +92,8 @@ class AutomationSettings(BaseSettings):
             "Nothing but a manifest is overwritten."
         ),
     )
-    lease_timeout_seconds: int = Field(
-        default=3600,
-        ge=0,
-        le=31_536_000,
-        description=(
-            "How long a run waits for others that evaluate the same models, or have the same "
-            "DuckDB file open, in seconds."
-        ),
-    )
+    lease_timeout_seconds: LeaseTimeoutSeconds = 3600
+    cancel_grace_seconds: CancelGraceSeconds = None
     max_concurrent_executions: int = Field(
         default=4,
         ge=1,

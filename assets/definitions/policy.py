@@ -11,7 +11,7 @@ from typing import Any
 
 from ...config.cron import OFF, Schedule, canonical, split_schedule
 from ...config.errors import SettingsError
-from ...config.rules import ModelRule, RetrySettings, Upstream
+from ...config.rules import BatchLimit, ModelRule, RetrySettings, Upstream
 from ...config.settings import AutomationSettings
 from ..project.manifest import Manifest, ManifestModel, ManifestStandaloneAudit
 
@@ -31,6 +31,7 @@ class Policy:
         paused: Whether it is never requested by itself.
         retry: How often it is requested again after a failure.
         min_gap: Least time between two requests.
+        limit: The longest that one batch of it may take; ``None`` for no limit.
         waits_for_upstream: Whether it waits while something upstream is due and not requested.
         priority: Dagster's priority of its step, and of the run; ``None`` where not set.
         group: Group of the asset, where a rule sets it.
@@ -42,6 +43,7 @@ class Policy:
     paused: bool = False
     retry: RetrySettings = _RETRY
     min_gap: timedelta = timedelta()
+    limit: BatchLimit | None = None
     waits_for_upstream: bool = True
     priority: int | None = None
     group: str | None = None
@@ -55,6 +57,7 @@ class Policy:
             "paused": str(self.paused).lower(),
             **{f"retry.{key}": str(value) for key, value in self.retry},
             "min_gap_seconds": f"{self.min_gap.total_seconds():.0f}",
+            "max_seconds": "none" if self.limit is None else f"{self.limit.seconds:.0f}",
             "upstream": "wait" if self.waits_for_upstream else "ignore",
             "priority": "none" if self.priority is None else str(self.priority),
             "group": self.group or "the translator's",
@@ -176,7 +179,7 @@ def _policy(
     }
     if settings.upstream is not Upstream.WAIT:
         variables["upstream"] = "UPSTREAM"
-    upstream = values.get("upstream", settings.upstream)
+    upstream, longest = values.get("upstream", settings.upstream), values.get("max_seconds")
     return Policy(
         schedule=schedule,
         paused=paused,
@@ -184,6 +187,7 @@ def _policy(
             **{key: values.get(f"retry.{key}", value) for key, value in settings.retry}
         ),
         min_gap=timedelta(seconds=values.get("min_gap_seconds", 0)),
+        limit=BatchLimit(longest, origins["max_seconds"]) if longest is not None else None,
         waits_for_upstream=upstream == Upstream.WAIT,
         priority=values.get("priority"),
         group=values.get("group"),

@@ -11,6 +11,7 @@ import dagster as dg
 
 from ...config.errors import DuplicateAssetKey
 from ...config.keys import external_key
+from ...config.rules import BatchLimit
 from ...config.settings import AutomationSettings
 from ..ledger.outcome import AuditOutcome, Outcome
 from ..naming import identifier, key_part, op_name
@@ -102,6 +103,7 @@ class AssetIndex:
         scope: Tells the environment's records in a run's log from those of others, which may hold
             models of the same names.
         ignoring: ``fqn`` of what is evaluated without what it reads, by its policy.
+        limits: The longest that one batch may take, by ``fqn``, of what has a limit.
     """
 
     keys: Mapping[str, dg.AssetKey]
@@ -110,6 +112,7 @@ class AssetIndex:
     checks: Mapping[str, Sequence[dg.AssetCheckKey]]
     scope: str
     ignoring: frozenset[str]
+    limits: Mapping[str, BatchLimit]
     audits: Mapping[str, Mapping[str, dg.AssetCheckKey]] = field(default_factory=dict)
 
     @cached_property
@@ -197,6 +200,7 @@ def _index(blueprint: Blueprint) -> AssetIndex:
         ignoring=frozenset(
             fqn for fqn, policy in blueprint.policies.items() if not policy.waits_for_upstream
         ),
+        limits={fqn: each.limit for fqn, each in blueprint.policies.items() if each.limit},
     )
 
 

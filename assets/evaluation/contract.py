@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from ...config.rules import BatchLimit
 from ..intervals import Interval
 from ..ledger.history import RunEvent
 from ..ledger.outcome import Legacy, Outcome
@@ -25,12 +26,15 @@ class ExecutionRequest:
         selected: Names of the models and standalone audits whose outcome is wanted, by ``fqn``.
         ignoring: ``fqn`` of what is evaluated without its upstream, even if that misses intervals.
         at: The moment for which the execution is done, aware; crons that elapsed by then count.
+        limits: The longest that one batch may take, by ``fqn``, of what has a limit. Upstream
+            models that are not selected have theirs as well.
     """
 
     run_id: str
     selected: Mapping[str, str]
     ignoring: frozenset[str]
     at: datetime
+    limits: Mapping[str, BatchLimit]
 
 
 class RunSide(Protocol):

@@ -28,6 +28,7 @@ from ..project.withholding import Withholding
 from ..sqlmesh_internals import load_materializations
 from .console import RecordingConsole
 from .contract import ExecutionRequest, RunSide
+from .in_flight import InFlight
 from .notifications import guard_notifications
 from .readiness import take_empty_restatements
 from .recorder import Recorder
@@ -93,12 +94,13 @@ def _evaluate(
     load_materializations(context)
     recorder = Recorder(run.record, run.plan)
     recorder.inherit(legacy)
+    in_flight = InFlight()
     tell = context.notification_target_manager.notify
     if legacy.is_first:
         tell(NotificationEvent.RUN_START, environment=settings.environment)
     try:
         with naming_failures(settings):
-            while not _run(context, settings, request, run, recorder, lease):
+            while not _run(context, settings, request, run, recorder, lease, in_flight):
                 run.say("A plan changed the environment: SQLMesh begins anew with what is left")
     except (Exception, SystemExit):
         if run.run_event(True) is RunEvent.RUN_FAILURE:
@@ -118,6 +120,7 @@ def _run(
     run: RunSide,
     recorder: Recorder,
     lease: ModelLease,
+    in_flight: InFlight,
 ) -> bool:
     """Runs SQLMesh's scheduler once.
 
@@ -128,7 +131,9 @@ def _run(
     recorder.plan = environment.plan_id
     console = RecordingConsole()
     context.console = console
-    scheduler = RecordingScheduler.of(context, environment, recorder, lease, request.run_id)
+    scheduler = RecordingScheduler.of(
+        context, environment, recorder, lease, in_flight, request.run_id
+    )
     for line in take_empty_restatements(scheduler.snapshots.values(), request.at):
         run.say(line)
     selected = frozenset(request.selected) - recorder.recorded

@@ -25,6 +25,7 @@ from ..project.model_facts import audit_args
 from ..project.outages import is_outage
 from ..project.snapshots import display_name, table_identity
 from ..sqlmesh_internals import writing_adapters
+from .in_flight import InFlight
 from .query_tags import tagged
 from .readiness import ReadinessScheduler
 from .recorder import Recorder
@@ -67,6 +68,7 @@ class RecordingScheduler(ReadinessScheduler):
 
     recorder: Recorder
     lease: ModelLease
+    in_flight: InFlight
     failed: set[str]
     left_out: dict[str, str]
     passed_over: dict[Snapshot, Any]
@@ -79,6 +81,7 @@ class RecordingScheduler(ReadinessScheduler):
         environment: Environment,
         recorder: Recorder,
         lease: ModelLease,
+        in_flight: InFlight,
         run_id: str,
     ) -> RecordingScheduler:
         """The scheduler of an environment, as ``Context.run`` makes it, for a Dagster run."""
@@ -93,7 +96,7 @@ class RecordingScheduler(ReadinessScheduler):
             console=context.console,
             notification_target_manager=context.notification_target_manager,
         )
-        scheduler.recorder, scheduler.lease = recorder, lease
+        scheduler.recorder, scheduler.lease, scheduler.in_flight = recorder, lease, in_flight
         scheduler.failed, scheduler.left_out, scheduler.passed_over = set(), {}, {}
         # As Context.run: only prod's tables are all deployable.
         scheduler.index = (
@@ -107,7 +110,8 @@ class RecordingScheduler(ReadinessScheduler):
     def evaluate(self, snapshot: Snapshot, *args: Any, **kwargs: Any) -> list[AuditResult]:
         """Evaluates one batch and audits it; a failure is recorded on its way to the caller."""
         try:
-            return super().evaluate(snapshot, *args, **kwargs)
+            with self.in_flight.batch(snapshot.name, display_name(snapshot)):
+                return super().evaluate(snapshot, *args, **kwargs)
         # A Python model or a macro that calls exit() would end SQLMesh and the whole run.
         except (Exception, SystemExit) as error:
             self.failed.add(snapshot.name)

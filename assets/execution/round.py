@@ -86,6 +86,7 @@ class RoundThread:
             at=(
                 check_reached(at, f"The run tag {EXECUTION_TIME_TAG}") if at else datetime.now(UTC)
             ),
+            limits=index.limits,
         )
 
     def _beat(self) -> None:

@@ -81,6 +81,7 @@ def test_a_model_that_is_requested_is_explained_part_by_part(project: Path) -> N
         "  retry.delay_seconds: 600 (default)",
         "  retry.max_delay_seconds: 3600 (default)",
         "  min_gap_seconds: 0 (default)",
+        "  max_seconds: none (default)",
         "  upstream: wait (default)",
         "  priority: none (default)",
         "  group: the translator's (default)",

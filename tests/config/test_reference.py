@@ -42,6 +42,7 @@ def test_every_variable_that_is_read_has_a_row_with_type_default_description_and
         ("INTERVAL_SECONDS", "whole number, at least 1, at most 86400", "`30`"),
         ("PROJECT", "path, or JSON list of paths", "the working directory"),
         ("GATEWAY", "text", "not set"),
+        ("CANCEL_GRACE_SECONDS", "whole number, at least 0, at most 604800", "not set"),
         ("CRON_MAP", "JSON object", "`{}`"),
         ("MODELS", "JSON object", "`{}`"),
         ("UPSTREAM", "`wait` or `ignore`", "`wait`"),

@@ -29,7 +29,7 @@ UPSTREAMS = "Input should be 'wait' or 'ignore'"
 AT_LEAST = "Input should be greater than or equal to"
 PATTERN = "String should match pattern"
 KEY = "^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$"
-RULE_KEYS = "schedule, paused, retry, min_gap_seconds, upstream, priority, group"
+RULE_KEYS = "schedule, paused, retry, min_gap_seconds, max_seconds, upstream, priority, group"
 RETRY_KEYS = "max_attempts, delay_seconds, max_delay_seconds"
 
 
@@ -59,6 +59,7 @@ ACCEPTED = [
     ("MODELS", {"sales.*": {}, "tag:x": {"paused": False}, "kind:VIEW": {"schedule": "OFF"}}),
     ("MODELS", {"*": {"retry": {"max_attempts": 1}, "min_gap_seconds": 0, "priority": -1}}),
     ("MODELS", {"*": {"upstream": "ignore", "group": "Sales_1", "schedule": "@daily UTC"}}),
+    ("MODELS", {"*": {"max_seconds": 1}, "sales.*": {"max_seconds": 31_536_000}}),
     ("RETRY", {"max_attempts": 100, "delay_seconds": 0, "max_delay_seconds": 604_800}),
     ("TIMEZONE", "Australia/Lord_Howe"),
     ("UPSTREAM", "ignore"),
@@ -69,6 +70,7 @@ ACCEPTED = [
     ("MAX_MODELS_PER_RUN", 0),
     ("MAX_MODELS_PER_RUN", 5000),
     ("MAX_CONCURRENT_EXECUTIONS", 64),
+    ("CANCEL_GRACE_SECONDS", 0),
     ("KEEP_EVALUATIONS_DAYS", 1),
     ("AUTO_UPSTREAM", False),
 ]
@@ -114,6 +116,13 @@ REFUSED = [
         "['a.b'].min_gap_seconds=31536001",
         A_YEAR,
     ),
+    ("MODELS", {"a.b": {"max_seconds": 0}}, "['a.b'].max_seconds=0", f"{AT_LEAST} 1"),
+    (
+        "MODELS",
+        {"a.b": {"max_seconds": 1.5}},
+        "['a.b'].max_seconds=1.5",
+        "Input should be a valid integer, got a number with a fractional part",
+    ),
     ("RETRY", {"attempts": 3}, "__ATTEMPTS=3", RETRY_KEYS),
     ("RETRY", 3, "=3", A_RETRY),
     ("RETRY", {"delay_seconds": -1}, "__DELAY_SECONDS=-1", f"{AT_LEAST} 0"),
@@ -155,6 +164,9 @@ def test_a_value_is_refused_by_name_with_what_is_accepted(
         ("MAX_MODELS_PER_RUN", "all", "valid integer"),
         ("MAX_CONCURRENT_EXECUTIONS", "0", "greater than or equal to 1"),
         ("MAX_CONCURRENT_EXECUTIONS", "65", "less than or equal to 64"),
+        ("CANCEL_GRACE_SECONDS", "-1", "greater than or equal to 0"),
+        ("CANCEL_GRACE_SECONDS", "604801", "less than or equal to 604800"),
+        ("CANCEL_GRACE_SECONDS", "soon", "valid integer"),
         ("KEEP_EVALUATIONS_DAYS", "0", "greater than or equal to 1"),
         ("KEEP_EVALUATIONS_DAYS", "36501", "less than or equal to 36500"),
         ("RETRY__MAX_ATTEMPTS", "0", "greater than or equal to 1"),

@@ -281,8 +281,10 @@ def test_a_pause(settings: dict[str, Any], paused: bool, spoken: list[str]) -> N
 
 def test_everything_is_spoken_with_its_origin() -> None:
     rule = {"min_gap_seconds": 90, "upstream": "ignore", "priority": -3, "group": "people"}
+    rule["max_seconds"] = 1800
     assert policies_of(models={"hr.*": rule})["staff"].spoken() == [
         "min_gap_seconds 90 (MODELS hr.*)",
+        "max_seconds 1800 (MODELS hr.*)",
         "upstream ignore (MODELS hr.*)",
         "priority -3 (MODELS hr.*)",
         "group people (MODELS hr.*)",
