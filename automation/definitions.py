@@ -5,6 +5,8 @@ Reads top to bottom as a tick does: manifest, assets with their conditions, the 
 
 from __future__ import annotations
 
+from functools import partial
+
 import dagster as dg
 
 from ..assets.definitions.policy import policies
@@ -15,6 +17,8 @@ from ..assets.execution.run_side import Observer
 from ..assets.execution.shared import shared_execution_resource
 from ..assets.factory import build_assets, execution_key
 from ..assets.project.earlier import usable_manifest
+from ..assets.worker.places import place_for
+from ..config.rules import Isolation
 from ..config.settings import AutomationSettings
 from .janitor import janitor
 from .jobs import plan_preview_job, restate_job
@@ -84,13 +88,20 @@ class Location:
             blueprint, lambda model: sqlmesh_due(self.planner, model, self.policies[model.fqn])
         )
         self.sensor = SqlmeshAutomationSensor(settings, self.planner, self.manifest.gateway)
+        isolation = settings.isolation
+        if isolation is Isolation.AUTO and observer is not None:
+            isolation = Isolation.THREAD  # a command, whose SQLMesh is imported already
+        engines = {self.manifest.engine, self.manifest.state_engine}
+        places = partial(place_for, isolation, engines)
         janitor_job, janitor_schedule = janitor(settings)
-        jobs = [janitor_job, restate_job(settings), plan_preview_job(settings)]
+        jobs = [janitor_job, restate_job(settings, places), plan_preview_job(settings, places)]
         self.definitions = dg.Definitions(
             assets=assets,
             asset_checks=[drift_checks(settings, self.manifest, self.index)],
             resources={
-                execution_key(settings): shared_execution_resource(settings, self.index, observer)
+                execution_key(settings): shared_execution_resource(
+                    settings, self.index, places, observer
+                )
             },
             sensors=[self.sensor],
             jobs=jobs,

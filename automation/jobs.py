@@ -2,23 +2,25 @@
 
 # Without postponed annotations: Dagster takes an op's Config from the annotation itself.
 
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from ..assets.definitions.specs import ENVIRONMENT_TAG
+from ..assets.evaluation.contract import Task
 from ..assets.evaluation.plans import (
     PlannedModel,
     Restatement,
     markdown,
-    preview,
-    restate,
     spoken_ranges,
 )
-from ..assets.lease.waiting import Wait
+from ..assets.worker.places import Place
 from ..config.commands import sqlmesh_command
 from ..config.settings import AutomationSettings
+
+Places = Callable[[], Place]
 
 
 class RestateConfig(dg.Config):
@@ -43,7 +45,7 @@ class RestateConfig(dg.Config):
     )
 
 
-def restate_job(settings: AutomationSettings) -> dg.JobDefinition:
+def restate_job(settings: AutomationSettings, places: Places) -> dg.JobDefinition:
     """Returns the job ``sqlmesh_<environment>_restate``.
 
     The job waits for runs that evaluate the same models. The next tick reports what it evaluated,
@@ -51,12 +53,13 @@ def restate_job(settings: AutomationSettings) -> dg.JobDefinition:
 
     Args:
         settings: The settings of the SQLMesh environment.
+        places: Makes the place where SQLMesh executes.
     """
     name = f"{settings.id}_restate"
 
     @dg.op(name=f"{name}_models")
     def restate_models(context, config: RestateConfig):  # type: ignore[no-untyped-def]
-        _restate(settings, context, config)
+        _restate(settings, places, context, config)
 
     @dg.job(
         name=name,
@@ -73,13 +76,11 @@ def restate_job(settings: AutomationSettings) -> dg.JobDefinition:
     return job
 
 
-def _restate(settings: AutomationSettings, context: Any, config: RestateConfig) -> None:
-    models = restate(
-        settings,
-        Restatement(config.models, config.start, config.end, config.dry_run),
-        wait=_wait(settings, context),
-        run_id=context.run_id,
-    )
+def _restate(
+    settings: AutomationSettings, places: Places, context: Any, config: RestateConfig
+) -> None:
+    restatement = Restatement(config.models, config.start, config.end, config.dry_run)
+    models = _planned(places, Task.RESTATE, settings, restatement, context=context)
     _report(context, models)
     if config.dry_run:
         context.log.info("Nothing was evaluated: launch it with dry_run: false to restate them")
@@ -87,17 +88,18 @@ def _restate(settings: AutomationSettings, context: Any, config: RestateConfig) 
         context.log.info("Done. The next tick reports these models as materialized")
 
 
-def plan_preview_job(settings: AutomationSettings) -> dg.JobDefinition:
+def plan_preview_job(settings: AutomationSettings, places: Places) -> dg.JobDefinition:
     """Returns the job ``sqlmesh_<environment>_plan_preview``, which applies nothing.
 
     Args:
         settings: The settings of the SQLMesh environment.
+        places: Makes the place where SQLMesh executes.
     """
     name = f"{settings.id}_plan_preview"
 
     @dg.op(name=f"{name}_report")
     def report(context):  # type: ignore[no-untyped-def]
-        models = preview(settings, _wait(settings, context), f"run {context.run_id}")
+        models = _planned(places, Task.PREVIEW, settings, context=context)
         _report(context, models)
         if not models:
             context.log.info("The environment has what the project's files say: nothing to plan")
@@ -121,8 +123,25 @@ def plan_preview_job(settings: AutomationSettings) -> dg.JobDefinition:
     return job
 
 
-def _wait(settings: AutomationSettings, context: Any) -> Wait:
-    return Wait(settings.lease_timeout_seconds, context.log.info, place=settings.place)
+def _planned(places: Places, task: Task, *arguments: Any, context: Any) -> list[PlannedModel]:
+    place = places()
+    try:
+        models: list[PlannedModel] = place.call(
+            task, *arguments, context.run_id, side=_OpSide(context)
+        )
+    finally:
+        place.close()
+    return models
+
+
+class _OpSide:
+    """Dagster's side of a job, as SQLMesh's side tells it."""
+
+    def __init__(self, context: Any) -> None:
+        self._log = context.log
+
+    def say(self, message: str) -> None:
+        self._log.info(message)
 
 
 def _report(context: Any, models: list[PlannedModel]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .redaction import redacted
 
 
@@ -13,6 +15,18 @@ class AutomationError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(redacted(message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the message and what else it holds: each class is made from other arguments."""
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(
+    kind: type[AutomationError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> AutomationError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(AutomationError):

@@ -37,6 +37,8 @@
         ├── ExecutionEndFailed
         ├── ExecutionStopped
         ├── SQLMeshFailed
+        ├── WorkerDied
+        ├── WorkerFailed
         ├── LedgerBroken
         └── OutcomeMissing
 
@@ -83,6 +85,8 @@ from .work_errors import (
     OutcomeMissing as OutcomeMissing,
     SQLMeshFailed as SQLMeshFailed,
     StateUnavailable as StateUnavailable,
+    WorkerDied as WorkerDied,
+    WorkerFailed as WorkerFailed,
 )
 
 

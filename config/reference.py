@@ -29,6 +29,7 @@ EXAMPLES: Mapping[str, str] = {
     "lease_timeout_seconds": "600",
     "cancel_grace_seconds": "60",
     "max_concurrent_executions": "1",
+    "isolation": "process",
     "max_models_per_run": "200",
     "auto_upstream": "false",
     "notifications": "false",

@@ -33,6 +33,14 @@ class OnInvalidProject(StrEnum):
     FAIL = "fail"
 
 
+class Isolation(StrEnum):
+    """Where SQLMesh executes."""
+
+    AUTO = "auto"
+    PROCESS = "process"
+    THREAD = "thread"
+
+
 def _checked(text: str) -> str:
     split_schedule(text)
     return text

@@ -5,23 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError as SourceError,
-)
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import SettingsConfigDict
 
-from .errors import SettingsError
 from .keys import ExternalKey
 from .names import EnvironmentName, check_length
 from .paths import ProjectPaths, Projects, usable_path
-from .problems import explain
-from .reading import all_sources, with_file
-from .references import References
+from .read_settings import ReadSettings
 from .rules import (
     CronText,
+    Isolation,
     ModelRule,
     OnInvalidProject,
     RetrySettings,
@@ -30,12 +23,11 @@ from .rules import (
     Upstream,
     ZoneName,
 )
-from .sources import PREFIX as PREFIX, Sources
-from .variables import from_json, refuse_unknown, unreadable_json
+from .sources import PREFIX as PREFIX
 from .waits import CancelGraceSeconds, LeaseTimeoutSeconds
 
 
-class AutomationSettings(BaseSettings):
+class AutomationSettings(ReadSettings):
     """All settings. Every one is an environment variable ``SQLMESH_AUTOMATION_<NAME>``.
 
     A second environment or project has a prefix of its own:
@@ -102,6 +94,14 @@ class AutomationSettings(BaseSettings):
             "How many runs may evaluate models of the environment at once, each its own models. "
             "On DuckDB they take turns; where SQLMesh's state is on an engine without session "
             "locks, it is always one."
+        ),
+    )
+    isolation: Isolation = Field(
+        default=Isolation.AUTO,
+        description=(
+            "Where SQLMesh executes: a `process` of its own, or a `thread` of the run's. `auto` is "
+            "the process where warehouse and state are on servers, the thread on DuckDB and for "
+            "the command line's ticks."
         ),
     )
     max_models_per_run: int = Field(
@@ -232,47 +232,10 @@ class AutomationSettings(BaseSettings):
         default=None, description="YAML file with the same keys in lower case."
     )
 
-    _sources: Sources = PrivateAttr(default=Sources())
-
+    # Again, for type checkers: pydantic's decorator lets them infer another one.
     def __init__(self, _written_in: str | None = None, /, **values: Any) -> None:
-        """Reads the settings.
-
-        Args:
-            _written_in: The file that the values were read from, for messages; ``None`` if Python
-                code passes them.
-            values: Settings, and what pydantic-settings takes, such as ``_env_prefix``.
-        """
-        references = References()
-        values = references.read(values)
-        prefix = values.get("_env_prefix") or PREFIX
-        sources = Sources(prefix, values, _written_in, references.by_path)
-        if references.unset:
-            raise SettingsError([sources.unset(*path) for path in references.unset])
-        refuse_unknown(type(self), prefix)
-        values |= from_json(type(self), values, sources)
-        try:
-            sources = all_sources(type(self), sources)
-            super().__init__(**values)
-        except ValidationError as error:
-            names = type(self).model_fields
-            raise SettingsError(
-                [explain(problem, sources, names) for problem in error.errors()]
-            ) from None  # pydantic's own error holds the values as well
-        except (SourceError, RecursionError):
-            raise unreadable_json(type(self), prefix) from None
-        self._sources = sources
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Returns the sources, highest first: arguments, the environment, the YAML file."""
-        return with_file(settings_cls, init_settings, env_settings)
+        """Reads the settings; see :class:`.ReadSettings`."""
+        super().__init__(_written_in, **values)
 
     @field_validator("manifest", "config")
     @classmethod
@@ -285,17 +248,6 @@ class AutomationSettings(BaseSettings):
         if name is not None:
             check_length(name, info.data.get("environment", ""))
         return name
-
-    def place(self, *path: str | int) -> str:
-        """Returns where a value stands, or where a person would set it, for messages.
-
-        Args:
-            path: The setting's name, then the keys within it.
-
-        Returns:
-            A text such as ``SQLMESH_AUTOMATION_TIMEZONE`` or ``timezone in /srv/defs.yaml``.
-        """
-        return self._sources.place(*path)
 
     @property
     def projects(self) -> Projects:

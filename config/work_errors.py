@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Collection
+
 from .error_roots import ExecutionError, Unavailable
 from .paths import Projects
 
@@ -53,6 +56,47 @@ class ExecutionAborted(ExecutionError):
 
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(f"{model} was not evaluated: the SQLMesh execution stopped. {reason}")
+
+
+class WorkerDied(ExecutionError):
+    """The process in which SQLMesh executes has ended in the middle of it.
+
+    Args:
+        status: Its exit status; below zero the signal that ended it.
+        out_of_memory: Whether the kernel has killed a process of the container for its memory.
+        models: Names of the models that it was evaluating.
+    """
+
+    def __init__(
+        self, status: int, *, out_of_memory: bool = False, models: Collection[str] = ()
+    ) -> None:
+        self.status, self.out_of_memory = status, out_of_memory
+        during = f" while it evaluated {', '.join(sorted(models))}" if models else ""
+        super().__init__(f"SQLMesh's process {_ending(status, out_of_memory)}{during}.")
+
+    def during(self, models: Collection[str]) -> WorkerDied:
+        """Returns the same with the names of the models that it was evaluating."""
+        return WorkerDied(self.status, out_of_memory=self.out_of_memory, models=models)
+
+
+def _ending(status: int, out_of_memory: bool) -> str:
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    if out_of_memory:
+        name += " (out of memory: the kernel has counted one more such kill in this container)"
+    elif status == -signal.SIGKILL:
+        name += " (by the kernel for want of memory, or by somebody's kill -9)"
+    elif status in {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL}:
+        name += " (a fault in native code: a driver, DuckDB, or a library of a Python model)"
+    return f"was ended by {name}"
+
+
+class WorkerFailed(ExecutionError):
+    """SQLMesh's process has raised an error that only it knows; the message names its kind."""
 
 
 class ExecutionStopped(ExecutionError):

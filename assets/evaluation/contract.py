@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from ...config.rules import BatchLimit
 from ..intervals import Interval
 from ..ledger.history import RunEvent
 from ..ledger.outcome import Legacy, Outcome
+
+
+class Task(StrEnum):
+    """What SQLMesh's side can be asked to do; :mod:`.tasks` has the functions."""
+
+    EXECUTE = "execute"
+    RESTATE = "restate"
+    PREVIEW = "preview"
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,8 @@ class ExecutionRequest:
         at: The moment for which the execution is done, aware; crons that elapsed by then count.
         limits: The longest that one batch may take, by ``fqn``, of what has a limit. Upstream
             models that are not selected have theirs as well.
+        one_at_a_time: Whether no two models are evaluated at the same time, so that it can be told
+            which one ends the process.
     """
 
     run_id: str
@@ -35,10 +46,18 @@ class ExecutionRequest:
     ignoring: frozenset[str]
     at: datetime
     limits: Mapping[str, BatchLimit]
+    one_at_a_time: bool = False
 
 
-class RunSide(Protocol):
-    """Dagster's side, as SQLMesh's side asks it and tells it. Thread-safe."""
+class JobSide(Protocol):
+    """Dagster's side of a job that people launch."""
+
+    def say(self, message: str) -> None:
+        """Writes a line to the run's log."""
+
+
+class RunSide(JobSide, Protocol):
+    """Dagster's side of an execution, as SQLMesh's side asks it and tells it. Thread-safe."""
 
     def admit(self) -> Legacy | None:
         """Called once after the lease is acquired.
@@ -73,8 +92,11 @@ class RunSide(Protocol):
     def plan(self, batches: Mapping[str, Sequence[Interval]]) -> None:
         """Takes the batches that SQLMesh has not recorded and is about to evaluate, by ``fqn``."""
 
+    def began(self, model: str) -> None:
+        """Takes the ``fqn`` of a model of which a batch is being evaluated from here on."""
+
+    def left(self, model: str) -> None:
+        """Takes the ``fqn`` of a model whose batch is no longer being evaluated."""
+
     def record(self, outcome: Outcome) -> None:
         """Takes an outcome that is final."""
-
-    def say(self, message: str) -> None:
-        """Writes a line to the run's log."""

@@ -94,7 +94,7 @@ def _evaluate(
     load_materializations(context)
     recorder = Recorder(run.record, run.plan)
     recorder.inherit(legacy)
-    in_flight = InFlight()
+    in_flight = InFlight(run.began, run.left)
     tell = context.notification_target_manager.notify
     if legacy.is_first:
         tell(NotificationEvent.RUN_START, environment=settings.environment)
@@ -131,9 +131,7 @@ def _run(
     recorder.plan = environment.plan_id
     console = RecordingConsole()
     context.console = console
-    scheduler = RecordingScheduler.of(
-        context, environment, recorder, lease, in_flight, request.run_id
-    )
+    scheduler = RecordingScheduler.of(context, environment, recorder, lease, in_flight, request)
     for line in take_empty_restatements(scheduler.snapshots.values(), request.at):
         run.say(line)
     selected = frozenset(request.selected) - recorder.recorded

@@ -25,6 +25,7 @@ from ..project.model_facts import audit_args
 from ..project.outages import is_outage
 from ..project.snapshots import display_name, table_identity
 from ..sqlmesh_internals import writing_adapters
+from .contract import ExecutionRequest
 from .in_flight import InFlight
 from .query_tags import tagged
 from .readiness import ReadinessScheduler
@@ -82,17 +83,17 @@ class RecordingScheduler(ReadinessScheduler):
         recorder: Recorder,
         lease: ModelLease,
         in_flight: InFlight,
-        run_id: str,
+        request: ExecutionRequest,
     ) -> RecordingScheduler:
         """The scheduler of an environment, as ``Context.run`` makes it, for a Dagster run."""
-        state, evaluator = context.state_sync, tagged(context.snapshot_evaluator, run_id)
+        state, evaluator = context.state_sync, tagged(context.snapshot_evaluator, request.run_id)
         lease.guard(writing_adapters(context))
         scheduler = cls(
             state.get_snapshots(environment.snapshots).values(),
             evaluator,
             LeasedState(state, lease),  # type: ignore[abstract]  # its methods are set after it
             default_catalog=context.default_catalog,
-            max_workers=context.concurrent_tasks,
+            max_workers=1 if request.one_at_a_time else context.concurrent_tasks,
             console=context.console,
             notification_target_manager=context.notification_target_manager,
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ...config.clock import check_reached
-from ..evaluation.contract import ExecutionRequest
+from ...config.errors import WorkerDied
+from ..evaluation.contract import ExecutionRequest, Task
 from ..ledger.run_tags import EXECUTION_TIME_TAG, execution_time
 from .run_side import RoundSide, RunParts
 
@@ -68,24 +70,34 @@ class RoundThread:
     def _execute(self) -> None:
         error: BaseException | None = None
         try:
-            from ..evaluation.evaluation import execute
-
-            execute(self._parts.settings, self._request(), self._side)
+            self._evaluate()
         except BaseException as caught:  # noqa: BLE001 - handed to every waiting step
             error = caught
         finally:
             self._side.ended(error, self._done.set)
 
+    def _evaluate(self) -> None:
+        """Has SQLMesh evaluate what is left, again where its process dies of one of the models."""
+        request = self._request()
+        while True:
+            try:
+                self._parts.place.call(Task.EXECUTE, self._parts.settings, request, side=self._side)
+            except WorkerDied as death:
+                suspects = self._side.died(death)
+                request = replace(request, one_at_a_time=len(suspects) > 1)
+            else:
+                return
+
     def _request(self) -> ExecutionRequest:
         run, index = self._parts.run, self._parts.index
         at = execution_time(run.tags, run.run_id)
+        if at is not None:
+            check_reached(at, f"The run tag {EXECUTION_TIME_TAG}")
         return ExecutionRequest(
             run_id=run.run_id,
             selected={model: index.names[model] for model in self._selected},
             ignoring=index.ignoring,
-            at=(
-                check_reached(at, f"The run tag {EXECUTION_TIME_TAG}") if at else datetime.now(UTC)
-            ),
+            at=at or datetime.now(UTC),
             limits=index.limits,
         )
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
 import dagster as dg
 
-from ...config.errors import LedgerBroken
+from ...config.errors import LedgerBroken, WorkerDied
 from ...config.settings import AutomationSettings
 from ..dagster_internals import FINISHED_STATUSES
 from ..definitions.specs import AssetIndex
 from ..intervals import Interval
 from ..ledger.history import RunEvent
 from ..ledger.ledger import Ledger, has_step_workers, read_history
-from ..ledger.outcome import Legacy, Outcome
+from ..ledger.outcome import Legacy, Outcome, OutcomeStatus
+from ..worker.places import Place
 from .metrics import ExecutionMetrics
 from .report import report_without_step
 from .withheld import OutcomeWithholding
@@ -28,6 +30,9 @@ _LOOK_SECONDS = 2.0
 
 FRESH_SECONDS = 0.25
 """Models that follow each other faster share a look at whether the run goes on."""
+
+_MOST_DEATHS = 3
+"""So many of SQLMesh's processes may die in one round, before the next tick's run goes on."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +61,7 @@ class RunParts:
         instance: Where the run is recorded.
         run: The run.
         observer: Is told of progress; ``None`` where nobody listens.
+        place: Where SQLMesh executes.
     """
 
     settings: AutomationSettings
@@ -64,6 +70,7 @@ class RunParts:
     instance: dg.DagsterInstance
     run: dg.DagsterRun
     observer: Observer | None
+    place: Place
 
 
 class RoundSide:
@@ -89,6 +96,8 @@ class RoundSide:
         self.cancelling = threading.Event()
         self.admitted = False
         self._broken: LedgerBroken | None = None
+        self._in_flight: Counter[str] = Counter()
+        self._deaths = 0
         self._looked = 0.0
         self._asked = 0.0
         self._metrics = ExecutionMetrics(parts.settings)
@@ -159,6 +168,38 @@ class RoundSide:
         """Writes what SQLMesh is about to evaluate."""
         if batches:
             self._ledger.planned(self._number, batches)
+
+    def began(self, model: str) -> None:
+        """Notes that a model is being evaluated, should it end the process."""
+        self._in_flight[model] += 1
+
+    def left(self, model: str) -> None:
+        """Notes that it no longer is."""
+        self._in_flight[model] -= 1
+
+    def died(self, death: WorkerDied) -> Set[str]:
+        """Takes the end of SQLMesh's process in the middle of its work.
+
+        A model that was evaluated alone has failed with it. Of several nobody knows which one it
+        was, and none is blamed.
+
+        Returns:
+            Names of the models that were being evaluated.
+
+        Raises:
+            WorkerDied: It was none of the models, it has happened too often in this run, or the
+                run is to end: nothing goes on.
+        """
+        models, self._in_flight = +self._in_flight, Counter()
+        names = {self._index.names[model] for model in models}
+        self._deaths += 1
+        if len(models) == 1:
+            ((model, name),) = zip(models, names, strict=True)
+            self.record(Outcome(model, name, OutcomeStatus.FAILED, error=str(death.during(names))))
+        if not models or self._deaths == _MOST_DEATHS or self.cancelling.is_set():
+            raise death.during(names)
+        self.say(f"{death.during(names)} Another one goes on")
+        return names
 
     def record(self, outcome: Outcome) -> None:
         """Writes an outcome, and reports it where no step of the run does."""

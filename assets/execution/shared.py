@@ -22,6 +22,7 @@ from ..definitions.specs import AssetIndex
 from ..ledger.history import RoundOver
 from ..ledger.ledger import Ledger, has_step_workers
 from ..ledger.outcome import Outcome
+from ..worker.places import Place
 from .report import report_without_step
 from .round import RoundThread
 from .run_side import Observer, RunParts
@@ -40,6 +41,7 @@ class SharedExecution:
         index: The definitions that the run's steps come from.
         instance: Where the run is recorded.
         run: The run.
+        place: Where SQLMesh executes.
         observer: Is told of progress.
     """
 
@@ -47,6 +49,7 @@ class SharedExecution:
     index: AssetIndex
     instance: dg.DagsterInstance
     run: dg.DagsterRun
+    place: Place
     observer: Observer | None = None
     _thread: RoundThread | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -59,6 +62,11 @@ class SharedExecution:
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.instance, self.run, self.index.scope)
+
+    def start(self) -> None:
+        """Has SQLMesh's process start while Dagster starts, where this process will need it."""
+        if self._alone:
+            self.place.start()
 
     def selection(self, context: Any) -> Selection:
         """What the run is to evaluate: the same for all its steps, so worked out once.
@@ -145,6 +153,12 @@ class SharedExecution:
         at the next model, and what was evaluated and no step came to report (the run was
         terminated, or a step that is not SQLMesh's failed in between) is reported now.
         """
+        try:
+            self._finish()
+        finally:
+            self.place.close()
+
+    def _finish(self) -> None:
         if self._thread is None:
             return
         if self._alone:
@@ -224,21 +238,35 @@ class SharedExecution:
                         self.instance,
                         self.run,
                         self.observer,
+                        self.place,
                     ),
                 )
 
 
 def shared_execution_resource(
-    settings: AutomationSettings, index: AssetIndex, observer: Observer | None = None
+    settings: AutomationSettings,
+    index: AssetIndex,
+    places: Callable[[], Place],
+    observer: Observer | None = None,
 ) -> dg.ResourceDefinition:
-    """The resource through which all steps of a run in one process share one execution."""
+    """The resource through which all steps of a run in one process share one execution.
+
+    Args:
+        settings: The SQLMesh environment.
+        index: The definitions that the run's steps come from.
+        places: Makes the place where SQLMesh executes.
+        observer: Is told of progress.
+    """
 
     @dg.resource(description=f"The SQLMesh execution of a run in {settings.environment!r}")
     def shared_execution(context: dg.InitResourceContext) -> Iterator[SharedExecution]:
         assert context.run is not None
         assert context.instance is not None
-        execution = SharedExecution(settings, index, context.instance, context.run, observer)
+        execution = SharedExecution(
+            settings, index, context.instance, context.run, places(), observer
+        )
         try:
+            execution.start()
             yield execution
         finally:
             execution.close()

@@ -96,7 +96,7 @@ def subprocess_executor(context: dg.InitExecutorContext) -> StepDelegatingExecut
 
 
 # A new interpreter for each step takes seconds; the others take them.
-_FORKED = {"forkserver": {"preload_modules": ["dagster", "dagster_sqlmesh_automation"]}}
+_FORKED = {"forkserver": {"preload_modules": ["dagster_sqlmesh_automation.automation.definitions"]}}
 
 EXECUTORS: Mapping[str, Any] = {
     "in_process": dg.in_process_executor,
