@@ -36,6 +36,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.base import AssetRecord
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.runs import SqlRunStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import (
@@ -76,6 +77,7 @@ __all__ = [
     "InstigatorTick",
     "SensorExecutionData",
     "SqlEventLogStorage",
+    "SqlRunStorage",
     "SqliteEventLogStorage",
     "SqliteRunStorage",
     "TickStatus",
@@ -167,6 +169,11 @@ INTERNALS = (
         ("SqlEventLogStorage",),
         "a materialization that was stored while its asset's record was not",
         "tests/upkeep/test_recovery.py",
+    ),
+    Internal(
+        ("SqlRunStorage",),
+        "storages that ask their schema once, whichever database they are on",
+        "tests/storage/test_sqlite.py",
     ),
     Internal(
         ("InstigatorState", "InstigatorTick", "TickStatus", "default_sensor_grpc_timeout"),

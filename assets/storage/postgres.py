@@ -22,12 +22,13 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine
 
 from ..dagster_internals import ConfigurableClassData
+from .answers import KeptEventLogAnswers, KeptRunAnswers
 
 _IDLE_SECONDS = 300
 """A connection that was kept longer than this is opened anew before it is used."""
 
 
-class _EventLog(PostgresEventLogStorage):
+class _EventLog(KeptEventLogAnswers, PostgresEventLogStorage):
     """Dagster's event log, through an engine of ours."""
 
     def __init__(self, url: str, engine: Engine) -> None:
@@ -40,7 +41,7 @@ class _EventLog(PostgresEventLogStorage):
         self._engine.dispose()
 
 
-class _Runs(PostgresRunStorage):
+class _Runs(KeptRunAnswers, PostgresRunStorage):
     """Dagster's runs, through an engine of ours."""
 
     def __init__(self, url: str, engine: Engine) -> None:

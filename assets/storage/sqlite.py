@@ -1,10 +1,9 @@
 """Dagster's SQLite storage with kept connections.
 
 Dagster 1.13 makes an engine and opens a connection for every event that it stores or reads
-(``SqliteEventLogStorage._connect``, ``SqliteRunStorage.connect``), and asks the schema for a column
-again and again. A run of 200 small models writes some 3,000 events: that was the largest single
-cost of such a run (``docs/benchmarks.md``). Files and tables stay Dagster's own; a process that
-uses Dagster's class may open them at the same time.
+(``SqliteEventLogStorage._connect``, ``SqliteRunStorage.connect``). A run of 200 small models uses
+some 2,000: that was the largest single cost of such a run (``docs/benchmarks.md``). Files and
+tables stay Dagster's own; a process that uses Dagster's class may open them at the same time.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from ..dagster_internals import (
     SqliteRunStorage,
     sqlite_directories,
 )
+from .answers import KeptEventLogAnswers, KeptRunAnswers
 
 MOST_KEPT = 16
 """So many databases stay open at once; each run's events are in one of their own."""
@@ -73,12 +73,11 @@ class _Engines:
             self._engines = OrderedDict()
 
 
-class _EventLogStorage(SqliteEventLogStorage):
+class _EventLogStorage(KeptEventLogAnswers, SqliteEventLogStorage):
     """Dagster's event log in SQLite, with a kept connection for each run's file."""
 
     def __init__(self, base_dir: str) -> None:
         self._engines = _Engines()
-        self._columns: set[str] = set()
         super().__init__(base_dir)
 
     @contextmanager
@@ -88,6 +87,7 @@ class _EventLogStorage(SqliteEventLogStorage):
             if shard in self._initialized_dbs and not os.path.exists(self.path_for_shard(shard)):  # noqa: PTH110
                 # Wiped by another process: a kept connection would write into the deleted file.
                 self._engines.close()
+                self._answers.forget()
                 self._initialized_dbs.discard(shard)
             engine = self._engines.of(url)
             if shard not in self._initialized_dbs:
@@ -95,19 +95,6 @@ class _EventLogStorage(SqliteEventLogStorage):
                 self._initialized_dbs.add(shard)
             with engine.connect() as connection, connection.begin():
                 yield connection
-
-    def has_asset_key_col(self, column_name: str) -> bool:
-        """Asks the schema once: a column that is there does not go away."""
-        if column_name not in self._columns and super().has_asset_key_col(column_name):
-            self._columns.add(column_name)
-        return column_name in self._columns
-
-    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
-        if column_name not in self._columns and super()._has_asset_key_col_on_connection(
-            conn, column_name
-        ):
-            self._columns.add(column_name)
-        return column_name in self._columns
 
     def wipe(self) -> None:
         """Deletes all events, and closes the connections to the files that are deleted."""
@@ -120,7 +107,7 @@ class _EventLogStorage(SqliteEventLogStorage):
         self._engines.close()
 
 
-class _RunStorage(SqliteRunStorage):
+class _RunStorage(KeptRunAnswers, SqliteRunStorage):
     """Dagster's runs in SQLite, with a kept connection."""
 
     def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:

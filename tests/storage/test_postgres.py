@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
 from support.postgres import Database
+from support.queries import counting_queries, run_chain
 
 
 def instance_of(home: Path, database: Database, *, pooled: bool) -> dg.DagsterInstance:
@@ -50,37 +48,19 @@ def run(instance: dg.DagsterInstance) -> str:
     return job.execute_in_process(instance=instance).run_id
 
 
-@contextmanager
-def counting_connections() -> Iterator[Callable[[], int]]:
-    """How many connections SQLAlchemy opens in this process."""
-    opened: list[object] = []
-
-    def connected(connection: object, record: object) -> None:
-        opened.append(connection)
-
-    event.listen(Pool, "connect", connected)
-    try:
-        yield lambda: len(opened)
-    finally:
-        event.remove(Pool, "connect", connected)
-
-
 def test_a_run_opens_next_to_no_connections_and_its_records_are_dagsters_own(
     tmp_path: Path, database: Database
 ) -> None:
-    with counting_connections() as opened:
-        with instance_of(tmp_path / "own", database, pooled=False) as own:
+    with instance_of(tmp_path / "own", database, pooled=False) as own:
+        run(own)
+        with counting_queries() as of_dagsters:
             run(own)
-            before = opened()
-            run(own)
-            of_dagsters = opened() - before
-        with instance_of(tmp_path / "home", database, pooled=True) as pooled:
-            run_id = run(pooled)
-            before = opened()
+    with instance_of(tmp_path / "home", database, pooled=True) as pooled:
+        run_id = run(pooled)
+        with counting_queries() as of_pooled:
             run(pooled)
-            of_pooled = opened() - before
-    assert of_dagsters > 30
-    assert of_pooled <= 2
+    assert of_dagsters.connections > 30
+    assert of_pooled.connections <= 2
     with instance_of(tmp_path / "own", database, pooled=False) as own:
         found = own.get_run_by_id(run_id)
         assert found is not None
@@ -90,6 +70,17 @@ def test_a_run_opens_next_to_no_connections_and_its_records_are_dagsters_own(
         assert dg.DagsterEventType.ASSET_MATERIALIZATION in {
             each.event_log_entry.dagster_event_type for each in records
         }
+
+
+def test_no_asset_of_a_run_asks_for_the_schema_again(pooled: dg.DagsterInstance) -> None:
+    run_chain(pooled, 2)
+    counts = []
+    for length in (2, 8):
+        with counting_queries() as queries:
+            run_chain(pooled, length)
+        counts.append(len(queries.of_the_schema))
+        assert queries.connections == 0
+    assert counts[0] == counts[1] <= 1  # one for each run
 
 
 def test_connections_that_have_gone_are_noticed(

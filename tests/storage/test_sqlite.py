@@ -14,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from support.queries import counting_queries, run_chain
 
 from dagster_sqlmesh_automation.assets.dagster_internals import SqliteEventLogStorage
 from dagster_sqlmesh_automation.assets.storage.sqlite import MOST_KEPT
@@ -107,6 +108,17 @@ def test_connections_stay_open_and_their_number_is_bounded(pooled: dg.DagsterIns
     assert len(os.listdir("/proc/self/fd")) <= before + 3 * MOST_KEPT  # noqa: PTH208
     pooled.dispose()
     assert len(os.listdir("/proc/self/fd")) < before  # noqa: PTH208
+
+
+def test_no_asset_of_a_run_asks_for_the_schema_again(pooled: dg.DagsterInstance) -> None:
+    run_chain(pooled, 2)
+    counts = []
+    for length in (2, 8):
+        with counting_queries() as queries:
+            run_chain(pooled, length)
+        counts.append((len(queries.of_the_schema), queries.connections))
+    # Each run has a file of its own, whose tables are made.
+    assert counts[0] == counts[1]
 
 
 def test_disposed_it_opens_again(pooled: dg.DagsterInstance) -> None:
