@@ -22,6 +22,7 @@ from ..ledger.ledger import Ledger, has_step_workers, read_history
 from ..ledger.outcome import Legacy, Outcome, OutcomeStatus
 from ..worker.places import Place
 from .metrics import ExecutionMetrics
+from .pace import Pace
 from .report import report_without_step
 from .withheld import OutcomeWithholding
 
@@ -62,6 +63,7 @@ class RunParts:
         run: The run.
         observer: Is told of progress; ``None`` where nobody listens.
         place: Where SQLMesh executes.
+        pace: Keeps SQLMesh near the steps, where all of them are in this process.
     """
 
     settings: AutomationSettings
@@ -71,6 +73,7 @@ class RunParts:
     run: dg.DagsterRun
     observer: Observer | None
     place: Place
+    pace: Pace | None
 
 
 class RoundSide:
@@ -93,6 +96,7 @@ class RoundSide:
         self._number, self._selected, self._in_run = number, selected, in_run
         self._settings, self._index, self._ledger = parts.settings, parts.index, parts.ledger
         self._instance, self._run, self._observer = parts.instance, parts.run, parts.observer
+        self._pace = parts.pace
         self.cancelling = threading.Event()
         self.admitted = False
         self._broken: LedgerBroken | None = None
@@ -221,6 +225,8 @@ class RoundSide:
         self._metrics.finished(outcome)
         if self._observer is not None:
             self._observer.finished(outcome)
+        if self._pace is not None and step is not None and outcome.succeeded:
+            self._pace.recorded()
 
     def say(self, message: str) -> None:
         """Writes a line to the run's log."""

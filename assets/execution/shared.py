@@ -23,6 +23,7 @@ from ..ledger.history import RoundOver
 from ..ledger.ledger import Ledger, has_step_workers
 from ..ledger.outcome import Outcome
 from ..worker.places import Place
+from .pace import Pace
 from .report import report_without_step
 from .round import RoundThread
 from .run_side import Observer, RunParts
@@ -61,6 +62,7 @@ class SharedExecution:
     )
 
     def __post_init__(self) -> None:
+        self._pace = Pace()
         self.ledger = Ledger(self.instance, self.run, self.index.scope)
 
     def start(self) -> None:
@@ -109,6 +111,7 @@ class SharedExecution:
             raise OutcomeMissing(name, self.run.run_id)
         # Only now: a step that is interrupted while it waits does not report.
         self._taken.add(model)
+        self._pace.taken()
         return answer
 
     def end_error(self, model: str) -> str | None:
@@ -212,7 +215,8 @@ class SharedExecution:
             if is_there():
                 return
             self._lead(wanted(), model, after)
-            self.ledger.wait(pause)
+            with self._pace.waiting():
+                self.ledger.wait(pause)
             pause = min(2 * pause, _LONGEST_POLL_SECONDS)
 
     def _lead(self, number: int, model: str, after: int) -> None:
@@ -239,6 +243,7 @@ class SharedExecution:
                         self.run,
                         self.observer,
                         self.place,
+                        self._pace if self._alone else None,
                     ),
                 )
 
