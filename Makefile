@@ -12,7 +12,7 @@ export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS = true
 # What Material for MkDocs prints about its own future.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help install demo ui test campaign test-floors test-newest check format docs docs-settings bench bench-full bench-peer clean
+.PHONY: help install demo ui test campaign test-isolated test-floors test-newest check format docs docs-settings bench bench-full bench-peer clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ test: install  ## Run the whole test suite
 
 campaign: install  ## Kill runs at random moments, fifty times and more, and compare what is left
 	$(BIN)/python -m pytest -n 2 -m campaign
+
+test-isolated: install  ## Run the tests of runs with SQLMesh in a process of its own, also on DuckDB
+	TEST_ISOLATION=process $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not campaign' tests/execution tests/upkeep
 
 # What the fast tests need beside the package. dagster-postgres pins one version of Dagster, which
 # is not always the newest.

@@ -21,6 +21,17 @@ from support.ticks import Automation
 
 from dagster_sqlmesh_automation.assets.dagster_internals import DefinitionsLoadContext
 
+ISOLATION = os.environ.get("TEST_ISOLATION")
+"""Where SQLMesh executes in all tests, as ``make test-isolated`` says; where not given, where the
+setting's default says."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves out what a test does to SQLMesh in this process, where SQLMesh is in another one."""
+    for item in items:
+        if ISOLATION == "process" and item.get_closest_marker("in_thread"):
+            item.add_marker(pytest.mark.skip("it looks at SQLMesh in this process"))
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +42,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             or variable == "DAGSTER_HOME"
         ):
             monkeypatch.delenv(variable)
+    if ISOLATION:
+        monkeypatch.setenv("SQLMESH_AUTOMATION_ISOLATION", ISOLATION)
 
 
 @pytest.fixture(autouse=True)
@@ -75,9 +88,11 @@ def automation(example: Path, instance: dg.DagsterInstance) -> Automation:
 
 
 @pytest.fixture
-def executions(tmp_path: Path) -> Iterator[Callable[[], int]]:
-    """How often SQLMesh's scheduler has run in this process since the test began."""
+def executions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+    """How often SQLMesh's scheduler has run since the test began, in this process and others."""
     log = tmp_path / "executions.log"
+    monkeypatch.setenv("PYTHONPATH", str(counting.HOOK), prepend=os.pathsep)
+    monkeypatch.setenv(counting.LOG_VARIABLE, str(log))
     with counting.counting(log):
         yield lambda: counting.count(log)
 

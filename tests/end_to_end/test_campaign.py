@@ -1,4 +1,4 @@
-"""The fault campaign: five rounds with the suite, fifty and more with ``make campaign``."""
+"""The fault campaign: eight rounds with the suite, sixty with ``make campaign``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def say(capsys: pytest.CaptureFixture[str]):
 
 
 def test_processes_killed_at_random_moments_leave_no_trace_on_files(tmp_path: Path, say) -> None:
-    Campaign(tmp_path, SEED, say=say).run(rounds=2)
+    Campaign(tmp_path, SEED, say=say).run(rounds=3)
 
 
 def test_processes_killed_at_random_moments_leave_no_trace_on_postgresql(
     tmp_path: Path, postgres_server: Server, say
 ) -> None:
-    Campaign(tmp_path, SEED + 1, postgres_server, say=say).run(rounds=3)
+    Campaign(tmp_path, SEED + 1, postgres_server, say=say).run(rounds=5)
 
 
 @pytest.mark.campaign

@@ -1,27 +1,29 @@
-"""The fault campaign: processes are killed at random moments, and nothing may show afterwards."""
+"""The fault campaign: runs are struck at random moments, and nothing may show afterwards."""
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from . import projects
 from .agreement import disagreements, tick_until_idle
+from .blows import ON_A_SERVER, ON_FILES, Blow, Target
 from .executors import Launch, dagster_home
 from .outcome_helpers import intervals
 from .postgres import Server
 from .warehouse import MODELS, PLANNED_AT, Warehouse, sleeping, warehouse
 
 EXECUTORS = ("in_process", "multiprocess_2", "subprocess")
+ISOLATIONS = ("process", "thread")
 
 # Time for a kill to hit something: between batches, audits, records of intervals.
 _MODELS = {
@@ -55,36 +57,52 @@ class Campaign:
         twin = self._project("twin")
         storage = [self.server.database().dagster_yaml] if self.server is not None else []
         home = dagster_home(self.folder / "home", *storage)
-        for number in range(1, rounds + 1):
+        for number, blow in enumerate(self._blows(chance, rounds), 1):
             at = PLANNED_AT + timedelta(days=number)
-            executor = chance.choice(EXECUTORS)
-            everything = chance.random() < 0.3
+            executor, isolation = chance.choice(EXECUTORS), chance.choice(ISOLATIONS)
+            launched = partial(
+                Launch,
+                shop.project,
+                home,
+                at=at,
+                variables={"SQLMESH_AUTOMATION_ISOLATION": isolation},
+            )
             # From before the first model to after the last, by what a run takes here.
             delay = chance.uniform(0.0, 3.0)
-            with Launch(shop.project, home, executor, at=at) as launch:
-                killed = self._strike(launch, delay, everything)
+            with launched(executor=executor) as launch:
+                second = partial(launched, executor="in_process")
+                struck = self._strike(Target(launch, shop, second, self.server), blow, delay)
                 launch.finish()
-                self._monitor(launch)
+                self._monitor(launch.instance)
                 status = launch.status.value.lower()
                 ticks = tick_until_idle(shop, home, at)
                 assert projects.sqlmesh_run(twin.project, at).is_success
                 self._compare(launch.instance, shop, twin, number)
             requested = sum(tick["run_id"] is not None for tick in ticks)
-            self.figures.update({"rounds": 1, "ticks with a run": requested, killed: 1})
+            self.figures.update({"rounds": 1, "ticks with a run": requested, struck: 1})
             self.figures[f"runs that ended in {status}"] += 1
             self.say(
-                f"round {number}: {executor}, {killed} after {delay:.2f} s, run {status}, "
-                f"{requested} further runs"
+                f"round {number}: {executor}, SQLMesh in a {isolation}, {struck} after "
+                f"{delay:.2f} s, run {status}, {requested} further runs"
             )
         self.say(f"seed {self.seed}: " + ", ".join(f"{k}: {v}" for k, v in self.figures.items()))
+
+    def _blows(self, chance: random.Random, rounds: int) -> Iterator[Blow]:
+        """Blows in random order, none twice before each was there once."""
+        kinds = ON_A_SERVER if self.server is not None else ON_FILES
+        left: list[Blow] = []
+        for _ in range(rounds):
+            left = left or chance.sample(kinds, len(kinds))
+            yield left.pop()
 
     def _project(self, name: str) -> Warehouse:
         database = self.server.database() if self.server is not None else None
         return warehouse(self.folder / name, database, models=_MODELS, tasks=2)
 
     @staticmethod
-    def _strike(launch: Launch, delay: float, everything: bool) -> str:
-        """Kills the process that executes, or all of the run's, a while after it began."""
+    def _strike(target: Target, blow: Blow, delay: float) -> str:
+        """Strikes a while after the run began to execute; says with what."""
+        launch = target.launch
 
         def began() -> bool:
             return launch.executing() is not None or launch.process.poll() is not None
@@ -93,25 +111,16 @@ class Campaign:
         deadline = time.monotonic() + delay
         while time.monotonic() < deadline and launch.process.poll() is None:
             time.sleep(0.01)
-        executing = launch.executing()
-        if launch.process.poll() is not None or executing is None:
-            return "ended before it was killed"
-        if everything:
-            launch.kill_all()
-            return "all processes killed"
-        try:
-            os.kill(executing, signal.SIGKILL)
-        except ProcessLookupError:
-            return "ended before it was killed"
-        return "executing process killed"
+        if launch.process.poll() is not None:
+            return "ended before it was struck"
+        blow(target)
+        return blow.__name__.replace("_", " ")
 
     @staticmethod
-    def _monitor(launch: Launch) -> None:
-        """As run monitoring does with a run whose worker is gone."""
-        run = launch.instance.get_run_by_id(launch.run_id)
-        assert run is not None
-        if not run.is_finished:
-            launch.instance.report_run_failed(run, "Detected run worker status FAILED")
+    def _monitor(instance: dg.DagsterInstance) -> None:
+        """As run monitoring does with runs whose worker is gone."""
+        for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES))):
+            instance.report_run_failed(run, "Detected run worker status FAILED")
 
     @staticmethod
     def _compare(

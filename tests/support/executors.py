@@ -152,7 +152,11 @@ class Launch:
             self.process = subprocess.Popen(
                 [sys.executable, str(_LOCATION)],
                 env={
-                    **{k: v for k, v in os.environ.items() if not k.startswith(PREFIX)},
+                    **{
+                        name: value
+                        for name, value in os.environ.items()
+                        if not name.startswith(PREFIX) or name == f"{PREFIX}ISOLATION"
+                    },
                     **{f"LAUNCH_{name}": value for name, value in arguments.items()},
                     "DAGSTER_HOME": str(self.home),
                     f"{PREFIX}PROJECT": str(self.project),
