@@ -81,6 +81,9 @@ def check_cron(cron: str) -> None:
         # croniter reads an "r" as a random moment, which differs from process to process.
         if re.search(r"\br\b", cron, re.IGNORECASE):
             raise ValueError(f"{_CRON}; {cron!r} is random")
+        # Not every version of croniter says that.
+        if re.search(r"/0+\b", cron):
+            raise ValueError(f"{_CRON}; {cron!r} has a step of 0")
         canonical(cron)
     except (CroniterError, KeyError) as error:
         raise ValueError(_CRON if cron.startswith("@") else f"{_CRON} ({error})") from None
