@@ -74,7 +74,7 @@ def executing_killed(target: Target) -> None:
 
 
 def sqlmesh_killed(target: Target) -> None:
-    """Kills SQLMesh's process; where it is a thread, nothing."""
+    """Kills SQLMesh's process."""
     target.signal_sqlmesh(signal.SIGKILL)
 
 
@@ -136,3 +136,6 @@ ON_A_SERVER: tuple[Blow, ...] = (
     server_restarted,
 )
 """Where they are on a server."""
+
+OF_A_PROCESS = frozenset({sqlmesh_killed, both_killed})
+"""Those that need a process of SQLMesh's own."""

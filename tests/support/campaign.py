@@ -16,7 +16,7 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from . import projects
 from .agreement import disagreements, tick_until_idle
-from .blows import ON_A_SERVER, ON_FILES, Blow, Target
+from .blows import OF_A_PROCESS, ON_A_SERVER, ON_FILES, Blow, Target
 from .executors import Launch, dagster_home
 from .outcome_helpers import intervals
 from .postgres import Server
@@ -60,6 +60,8 @@ class Campaign:
         for number, blow in enumerate(self._blows(chance, rounds), 1):
             at = PLANNED_AT + timedelta(days=number)
             executor, isolation = chance.choice(EXECUTORS), chance.choice(ISOLATIONS)
+            if blow in OF_A_PROCESS:
+                isolation = "process"
             launched = partial(
                 Launch,
                 shop.project,
