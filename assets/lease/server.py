@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -123,7 +123,7 @@ class _ServerLease(ModelLease):
         self._is_lost = False
         # SQLMesh evaluates in threads of its own, and the watch is one more.
         self._lock = threading.RLock()
-        self._fence = Fence(digest(session.place()).hex()[:8], run_id, self.check)
+        self._fence = Fence(digest(session.place()).hex()[:8], run_id, self)
         self._left = threading.Event()
         self._watch = threading.Thread(
             target=self._look, name=f"sqlmesh-{run_id[:8]}-lease", daemon=True
@@ -172,7 +172,7 @@ class _ServerLease(ModelLease):
 
         self._acquire(attempt)
         # Whoever had any of it before, and has it no longer, may not know that yet.
-        self._refuse(self._fence.end_predecessors(self._has_lease, self._wait))
+        self._refuse(self._fence.end_predecessors(self._wait))
 
     def check(self, *, now: bool = True) -> None:
         if now:
@@ -183,6 +183,19 @@ class _ServerLease(ModelLease):
                 is_lost = self._is_lost if asked else self.lost
         if is_lost:
             raise LeaseLost
+
+    def own(self, lock: str) -> bool:
+        with self._lock:
+            try:
+                return not self._session.take([lock])
+            except Exception as error:
+                if self.lost:
+                    raise LeaseLost from error
+                raise
+
+    def owned(self, locks: Sequence[str]) -> set[str]:
+        with self._lock:
+            return self._session.held(locks)
 
     @property
     def lost(self) -> bool:
@@ -203,14 +216,6 @@ class _ServerLease(ModelLease):
                 return
             except Exception:  # noqa: BLE001 - logged, and asked again
                 _log.warning("Cannot ask for the lease of run %s", self._run_id, exc_info=True)
-
-    def _has_lease(self, run_id: str) -> bool:
-        name = f"run {run_id}"
-        with self._lock:
-            if self._session.take([name]):
-                return True
-            self._session.release([name])
-            return False
 
     def _acquire(self, attempt: Callable[[], str | None]) -> None:
         def attempt_alone() -> str | None:

@@ -29,6 +29,10 @@ class Session(ABC):
         """Gives locks back."""
 
     @abstractmethod
+    def held(self, names: Sequence[str]) -> set[str]:
+        """Those of the locks that any session has, this one included."""
+
+    @abstractmethod
     def holder(self, names: Sequence[str]) -> str:
         """Who has any of the locks, in words."""
 
@@ -56,6 +60,12 @@ class _Postgres(Session):
     """Advisory locks, which PostgreSQL knows by a number of 64 bits within one database."""
 
     _APPLICATION = "sqlmesh-automation run "
+    _KEY = "((classid::bigint << 32) | objid::bigint)"
+    _GRANTED = (
+        "locktype = 'advisory' AND objsubid = 1 AND granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+        f"AND {_KEY} = ANY(%s::bigint[])"
+    )
 
     def _open(self, run_id: str) -> None:
         self._connection.autocommit = True
@@ -82,12 +92,15 @@ class _Postgres(Session):
                 [[self._number(name) for name in names]],
             )
 
+    def held(self, names: Sequence[str]) -> set[str]:
+        numbers = {self._number(name): name for name in names}
+        query = f"SELECT {self._KEY} FROM pg_locks WHERE {self._GRANTED}"
+        return {numbers[key] for (key,) in self._ask(query, [list(numbers)])}
+
     def holder(self, names: Sequence[str]) -> str:
         applications = self._ask(
             "SELECT DISTINCT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
-            "WHERE locktype = 'advisory' AND objsubid = 1 AND granted "
-            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-            "AND ((classid::bigint << 32) | objid::bigint) = ANY(%s::bigint[])",
+            f"WHERE {self._GRANTED}",
             [[self._number(name) for name in names]],
         )
         runs = sorted(name.removeprefix(self._APPLICATION) for (name,) in applications if name)
@@ -121,14 +134,12 @@ class _MySQL(Session):
     def release(self, names: Sequence[str]) -> None:
         self._each("RELEASE_LOCK(%s)", names)
 
+    def held(self, names: Sequence[str]) -> set[str]:
+        users = self._each("IS_USED_LOCK(%s)", names)
+        return {name for name, user in zip(names, users, strict=True) if user is not None}
+
     def holder(self, names: Sequence[str]) -> str:
-        ids = sorted(
-            {
-                session_id
-                for session_id in self._each("IS_USED_LOCK(%s)", names)
-                if session_id is not None
-            }
-        )
+        ids = sorted({*self._each("IS_USED_LOCK(%s)", names)} - {None})
         return f"connection {', '.join(map(str, ids))}" if ids else "another session"
 
     def place(self) -> str:

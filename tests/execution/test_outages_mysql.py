@@ -42,7 +42,7 @@ def planned(folder: Path, server: MariaDB) -> Path:
     (folder / "models").mkdir(parents=True)
     (folder / "models" / "slow.sql").write_text(MODEL)
     state = {"type": "duckdb", "database": str(folder / "state.duckdb")}
-    gateway: dict[str, Any] = {"connection": server.connection, "state_connection": state}
+    gateway: dict[str, Any] = {"connection": server.sqlmesh, "state_connection": state}
     defaults = {"dialect": "mysql", "start": f"{PLANNED_AT - timedelta(days=2):%Y-%m-%d}"}
     config = {"gateways": {"main": gateway}, "default_gateway": "main", "model_defaults": defaults}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -89,6 +89,18 @@ def test_an_earlier_process_of_the_same_run_is_ended(context: Context, database:
             mine.fetchone("SELECT 1")
 
 
+def test_what_a_run_writes_itself_is_let_be(context: Context, database: Database) -> None:
+    """Warehouse and state are on one server, which is asked for each of them."""
+    said: list[str] = []
+    with run(context, "4f1c", Wait(60, said.append)) as lease:
+        lease.guard([warehouse := writer(context), state := writer(context)])
+        state.fetchone("SELECT 1")
+        warehouse.fetchone("SELECT 1")
+        lease.hold(ORDERS)
+        assert writers(database) == ["4f1c", "4f1c"]
+    assert said == []
+
+
 def test_who_has_lost_the_lease_ends_its_own_statement(
     context: Context, database: Database
 ) -> None:
@@ -99,6 +111,28 @@ def test_who_has_lost_the_lease_ends_its_own_statement(
         database.drop_sessions("%run 4f1c")
         with pytest.raises(psycopg2.Error):
             adapter.fetchone("SELECT pg_sleep(600)")
+
+
+def test_who_has_lost_the_lease_closes_every_warehouse_that_cannot_be_asked(
+    context: Context, database: Database
+) -> None:
+    def sessions() -> int:
+        ((count,),) = database.query(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = '' AND pid <> pg_backend_pid()"
+        )
+        return int(count)
+
+    with run(context, "4f1c") as lost:
+        adapters = [writer(context), writer(context)]
+        for adapter in adapters:
+            adapter.dialect = "trino"
+        lost.guard(adapters)
+        for adapter in adapters:
+            adapter.fetchone("SELECT 1")
+        assert sessions() == 2
+        database.drop_sessions("%run 4f1c")
+        wait_for(lambda: not sessions())
 
 
 def test_another_state_on_the_server_is_let_be(

@@ -38,9 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
 @pytest.fixture
 def context(server: MariaDB, tmp_path: Path) -> Context:
     # Each test has a state of its own: a session ends a moment after its client has closed it.
-    return opened(
-        tmp_path / "project", state_connection=server.connection, state_schema=tmp_path.name
-    )
+    return opened(tmp_path / "project", state_connection=server.sqlmesh, state_schema=tmp_path.name)
 
 
 def test_sqlmesh_keeps_its_state_there(context: Context) -> None:
@@ -139,7 +137,7 @@ def test_the_same_state_is_one_whatever_database_a_connection_begins_in(
 ) -> None:
     context.state_sync.migrate()
     place = {
-        "state_connection": server.connection | {"database": "mysql"},
+        "state_connection": server.sqlmesh | {"database": "mysql"},
         "state_schema": tmp_path.name,
     }
     other = opened(tmp_path / "other", **place)
@@ -155,9 +153,9 @@ def test_two_states_on_one_server_do_not_exclude_each_other(
     context: Context, server: MariaDB, tmp_path: Path
 ) -> None:
     places: list[dict[str, Any]] = [
-        {"state_connection": server.connection, "state_schema": "another"},
-        {"state_connection": server.connection | {"database": "mysql"}, "state_schema": None},
-        {"state_connection": server.connection | {"database": "sys"}, "state_schema": None},
+        {"state_connection": server.sqlmesh, "state_schema": "another"},
+        {"state_connection": server.sqlmesh | {"database": "mysql"}, "state_schema": None},
+        {"state_connection": server.sqlmesh | {"database": "sys"}, "state_schema": None},
     ]
     with ExitStack() as runs:
         runs.enter_context(run(context, "4f1c", executions=1)).hold(ORDERS)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dagster_sqlmesh_automation.assets.lease.sessions import digest
+
 # Debian has servers where only root looks.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
 _TOOLS = [shutil.which(tool, path=_PATH) for tool in ("mariadbd", "mariadb-install-db")]
@@ -25,7 +27,7 @@ class MariaDB:
     """A MariaDB server that nobody else uses.
 
     Attributes:
-        connection: As a connection of SQLMesh's configuration, which takes no socket's path.
+        sqlmesh: As a connection of SQLMesh's configuration, which takes no socket's path.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,12 +39,12 @@ class MariaDB:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         login = {"user": "root", "password": ""}
-        self.connection = {"type": "mysql", "host": "127.0.0.1", "port": port, **login}
+        self.sqlmesh = {"type": "mysql", "host": "127.0.0.1", "port": port, **login}
         self.start()
 
     def start(self) -> None:
         """Starts it where it was, and waits until it answers."""
-        port, folder = self.connection["port"], self._folder
+        port, folder = self.sqlmesh["port"], self._folder
         listen = ["--bind-address=127.0.0.1", f"--port={port}", f"--socket={folder / 'socket'}"]
         files = [f"--pid-file={folder / 'pid'}", f"--log-error={folder / 'log'}"]
         self._process = subprocess.Popen([self._daemon, *self._common, *listen, *files])
@@ -58,12 +60,24 @@ class MariaDB:
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Runs a statement, which commits, and returns its rows."""
-        import pymysql
-
-        values = {key: value for key, value in self.connection.items() if key != "type"}
-        with pymysql.connect(**values, autocommit=True) as session, session.cursor() as cursor:
+        with self.connect() as session, session.cursor() as cursor:
             cursor.execute(statement)
             return list(cursor.fetchall())
+
+    def connect(self) -> Any:
+        """A session, each of whose statements commits."""
+        import pymysql
+
+        values = {key: value for key, value in self.sqlmesh.items() if key != "type"}
+        return pymysql.connect(**values, autocommit=True)
+
+    def end_lease(self, state_schema: str, run_id: str) -> None:
+        """Ends the session that holds a run's lease, in a state here."""
+        name = f"sqlmesh-{digest(f'{state_schema} run {run_id}').hex()[:32]}"
+        ((session,),) = self.query(f"SELECT IS_USED_LOCK('{name}')")
+        self.query(f"KILL {session}")
+        while self.query(f"SELECT IS_USED_LOCK('{name}')") == [(session,)]:
+            time.sleep(0.01)
 
     @property
     def _common(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A small SQLMesh project with models of most kinds, on DuckDB or PostgreSQL.
+"""A small SQLMesh project with models of most kinds, on DuckDB, PostgreSQL or MariaDB.
 
 What goes wrong in it, and how long it takes, is said by a table and a folder that tests write to.
 """
@@ -21,7 +21,11 @@ from dagster_sqlmesh_automation.assets.project.opening import load_manifest
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
 from . import projects
+from .mariadb import MariaDB
 from .postgres import Database
+
+Base = Database | MariaDB
+"""What a test has on a server for itself."""
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 PLANNED_AT = datetime(2026, 10, 8, tzinfo=UTC)
@@ -75,14 +79,23 @@ WHERE day BETWEEN @start_date AND @end_date
 }
 """And one whose rows are there twice when it is evaluated twice."""
 
+_CONTROL = ("CREATE SCHEMA raw", "CREATE TABLE raw.control (model TEXT)")
 _RAW = (
-    "CREATE SCHEMA raw",
-    "CREATE TABLE raw.control (model TEXT)",
+    *_CONTROL,
     """
     CREATE TABLE raw.events AS
     SELECT CAST(number AS INT) AS id, DATE '2026-10-01' + CAST(FLOOR(number / 20.0) AS INT) AS day,
       CAST(number % 3 AS INT) AS country_id, CAST(number % 7 AS INT) AS amount
     FROM generate_series(0, 1819) AS numbers (number)
+    """,
+)
+_RAW_MARIADB = (
+    *_CONTROL,
+    """
+    CREATE TABLE raw.events AS
+    SELECT seq AS id, DATE '2026-10-01' + INTERVAL seq DIV 20 DAY AS day, seq % 3 AS country_id,
+      seq % 7 AS amount
+    FROM raw.seq_0_to_1819
     """,
 )
 
@@ -97,7 +110,7 @@ class Warehouse:
     """
 
     project: Path
-    database: Database | None = None
+    database: Base | None = None
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Runs SQL where the tables are."""
@@ -137,9 +150,9 @@ class Warehouse:
 
 def warehouse(
     folder: Path,
-    database: Database | None = None,
+    database: Base | None = None,
     *,
-    state: Database | None = None,
+    state: Base | None = None,
     models: Mapping[str, str] = MODELS,
     raw: Iterable[str] = (),
     tasks: int = 2,
@@ -181,8 +194,8 @@ _TEMPLATES: dict[Any, Path] = {}
 
 def _planned(
     folder: Path,
-    database: Database | None,
-    state: Database | None,
+    database: Base | None,
+    state: Base | None,
     texts: Mapping[str, str],
     raw: Iterable[str],
     tasks: int,
@@ -194,14 +207,14 @@ def _planned(
     for path, text in texts.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    for statement in (*_RAW, *raw):
+    for statement in (*(_RAW_MARIADB if isinstance(database, MariaDB) else _RAW), *raw):
         shop.query(statement)
     projects.plan(folder, at)
     prepare(AutomationSettings(project=folder), load_manifest)
     return shop
 
 
-def _configure(folder: Path, database: Database | None, state: Database | None, tasks: int) -> None:
+def _configure(folder: Path, database: Base | None, state: Base | None, tasks: int) -> None:
     duck = {"type": "duckdb", "database": str(folder / "warehouse.duckdb")}
     connection = database.sqlmesh if database is not None else duck
     gateway: dict[str, Any] = {"connection": {**connection, "concurrent_tasks": tasks}}
