@@ -77,7 +77,7 @@ format: install  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install bench-peer  ## Measure against SQLMesh, Dagster and dg-sqlmesh, a quarter of an hour
+bench: install bench-peer  ## Measure against SQLMesh, Dagster and dg-sqlmesh, some twenty minutes
 	$(BIN)/python benchmarks/bench.py
 
 bench-full: install bench-peer  ## The same with all sizes up to 5000 models, some hours

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from results import DAGSTER, SQLMESH, Record, Results
+from results import CONNECTED, DAGSTER, SQLMESH, Record, Results
 
 
 def draw(results: Results, file: Path) -> None:
@@ -30,10 +30,11 @@ def draw_runs(axes: Axes, records: list[Record]) -> None:
     subjects = [
         subject
         for subject in dict.fromkeys(record.subject for record in records)
-        if subject not in (SQLMESH, DAGSTER)
+        if subject not in (SQLMESH, DAGSTER, CONNECTED)
     ]
     height = 0.8 / (1 + len(subjects))
     medians = {(r.models, r.case, r.subject): r.median for r in records}
+    named: set[str] = set()
     for place, case in enumerate(cases):
         s, d = medians.get((*case, SQLMESH), 0), medians.get((*case, DAGSTER), 0)
         label = place == 0
@@ -42,7 +43,9 @@ def draw_runs(axes: Axes, records: list[Record]) -> None:
         for number, subject in enumerate(subjects, start=1):
             seconds = medians.get((*case, subject), 0)
             color = f"C{number - 1}"
-            axes.barh(place + number * height, seconds, height, color=color, label=subject * label)
+            shown = subject if subject not in named else None
+            named.add(subject)
+            axes.barh(place + number * height, seconds, height, color=color, label=shown)
     axes.set_yticks(range(len(cases)), [f"{models} {case}" for models, case in cases], fontsize=7)
     axes.invert_yaxis()
     axes.set_title("A run of so many due models, seconds")

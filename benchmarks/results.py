@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from noise import NOISY, Noise, difference
+
 OURS = "this package"
 SQLMESH = "S: sqlmesh run"
 DAGSTER = "D: empty Dagster steps"
@@ -32,6 +34,7 @@ class Record:
         models: How many models the project had.
         seconds: How long each round took.
         facts: Further facts: executions, memory, errors.
+        repeats: Whether the rounds did the same, so that they should take the same.
     """
 
     measure: str
@@ -40,6 +43,12 @@ class Record:
     models: int
     seconds: Sequence[float]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    repeats: bool = True
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the rounds are so far apart that the machine was busy with something else."""
+        return self.repeats and len(self.seconds) > 1 and difference(self.seconds) > NOISY
 
     @property
     def median(self) -> float:
@@ -56,12 +65,14 @@ class Ratio:
         value: The measured figure.
         reach: The limit; ``None`` if there is none.
         at_least: Whether the limit is a minimum, not a maximum.
+        noisy: Whether one of the figures that it is made of is.
     """
 
     what: str
     value: float
     reach: float | None = None
     at_least: bool = False
+    noisy: bool = False
 
     @property
     def met(self) -> bool | None:
@@ -73,24 +84,32 @@ class Ratio:
 
 @dataclass
 class Results:
-    """All results of one run of the benchmarks."""
+    """All results of one call of the benchmarks.
+
+    Attributes:
+        records: What was measured.
+        ratios: What was compared.
+        machine: What it was measured on.
+        noises: How quiet the machine was, before and after each step.
+    """
 
     records: list[Record] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
     machine: Mapping[str, str] = field(default_factory=lambda: machine())
+    noises: list[tuple[str, Noise]] = field(default_factory=list)
 
     def add(self, record: Record) -> Record:
         """Keeps a record and prints it."""
         self.records.append(record)
         facts = ", ".join(f"{name} {value}" for name, value in record.facts.items())
         print(f"{record.measure}: {record.models} {record.case}: {record.subject}: ", end="")
-        print(f"{spread(record.seconds)}; {facts}", flush=True)
+        print(f"{spread(record.seconds)}{_mark(record.noisy)}; {facts}", flush=True)
         return record
 
     def compare(self, ratio: Ratio) -> None:
         """Keeps a ratio and prints it."""
         self.ratios.append(ratio)
-        print(f"  {ratio.what}: {ratio.value:.3g}{_reach(ratio)}", flush=True)
+        print(f"  {ratio.what}: {ratio.value:.3g}{_reach(ratio)}{_mark(ratio.noisy)}", flush=True)
 
     def exponents(self) -> dict[tuple[str, str, str], float]:
         """Returns how measures grow with the models: ``b`` of ``seconds = a * models ** b``."""
@@ -105,12 +124,19 @@ class Results:
             if len({record.models for record in group}) > 1
         }
 
+    @property
+    def noisy(self) -> list[Record]:
+        """What was repeated with another result."""
+        return [record for record in self.records if record.noisy]
+
     def to_json(self) -> str:
         """Returns the results as JSON."""
         return json.dumps(
             {
                 "machine": dict(self.machine),
-                "records": [asdict(record) for record in self.records],
+                "quiet": not self.noisy,
+                "noise": [{"when": when, **asdict(noise)} for when, noise in self.noises],
+                "records": [asdict(each) | {"noisy": each.noisy} for each in self.records],
                 "ratios": [asdict(ratio) | {"met": ratio.met} for ratio in self.ratios],
                 "exponents": [
                     {"measure": m, "case": c, "subject": s, "exponent": round(value, 3)}
@@ -123,11 +149,14 @@ class Results:
     def to_markdown(self) -> str:
         """Returns the results as tables for a reader."""
         lines = ["Measured with " + "; ".join(f"{k} {v}" for k, v in self.machine.items()) + "."]
+        lines += ["", *self.verdict()]
         lines += ["", "| ratio | measured | to reach | reached |", "| --- | --- | --- | --- |"]
         for ratio in self.ratios:
             answer = {True: "yes", False: "**no**", None: ""}[ratio.met]
             wanted = _reach(ratio).strip(" ()")
-            lines.append(f"| {ratio.what} | {ratio.value:.3g} | {wanted} | {answer} |")
+            lines.append(
+                f"| {ratio.what} | {ratio.value:.3g}{_mark(ratio.noisy)} | {wanted} | {answer} |"
+            )
         for measure in dict.fromkeys(record.measure for record in self.records):
             lines += ["", f"### {measure}", "", "| models | case | who | median (spread) | else |"]
             lines.append("| --- | --- | --- | --- | --- |")
@@ -136,7 +165,7 @@ class Results:
                     facts = ", ".join(f"{name} {value}" for name, value in record.facts.items())
                     lines.append(
                         f"| {record.models:,} | {record.case} | {record.subject} "
-                        f"| {spread(record.seconds)} | {facts} |"
+                        f"| {spread(record.seconds)}{_mark(record.noisy)} | {facts} |"
                     )
         lines += ["", "### Growth", "", "`seconds = a * models ** b`; 1 is linear.", ""]
         lines += ["| measure | case | who | b |", "| --- | --- | --- | --- |"]
@@ -145,6 +174,25 @@ class Results:
             for (measure, case, subject), value in self.exponents().items()
         ]
         return "\n".join(lines) + "\n"
+
+    def verdict(self) -> list[str]:
+        """Says whether the call can be called quiet, and how the machine was meanwhile."""
+        repeated = [record for record in self.records if record.repeats and len(record.seconds) > 1]
+        verdict = f"A quiet call: the repeats of each of {len(repeated)} rows are within 10 %."
+        if self.noisy:
+            verdict = (
+                f"**A noisy call**: the repeats of {len(self.noisy)} of {len(repeated)} rows "
+                "differ by more than 10 %. They, and the ratios made of them, are marked with ~."
+            )
+        if not self.noises:
+            return [verdict]
+        loops = [seconds for _, noise in self.noises for seconds in noise.loop]
+        load = max(noise.load for when, noise in self.noises if when.startswith("before"))
+        return [
+            verdict,
+            f"An empty loop between the steps took {spread(loops)}; the load average before a step "
+            f"was at most {load:g}.",
+        ]
 
     def write(self, folder: Path, name: str) -> None:
         """Writes both forms to a folder."""
@@ -171,6 +219,10 @@ def spread(seconds: Sequence[float]) -> str:
         for value in (min(seconds), statistics.median(seconds), max(seconds))
     )
     return f"{middle} {unit}" + (f" ({low} to {high})" if len(seconds) > 1 else "")
+
+
+def _mark(noisy: bool) -> str:
+    return " ~" * noisy
 
 
 def machine() -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,15 @@ BACKENDS = ("duckdb", "postgres")
 """With ``duckdb`` Dagster stores in SQLite; with ``postgres`` all three are in PostgreSQL."""
 
 DAILY = (("@daily", None),)
+
+
+class Storage(StrEnum):
+    """Which classes store for Dagster; the value is how tables name them."""
+
+    KEPT = "kept connections"
+    """This package's, :mod:`dagster_sqlmesh_automation.storage`."""
+
+    OWN = "Dagster's own storage"
 
 
 def yesterday() -> datetime:
@@ -42,7 +52,7 @@ class Warehouse:
     folder: Path
     server: postgres.Server | None
 
-    def fresh(self) -> Mapping[str, str]:
+    def fresh(self, storage: Storage = Storage.OWN) -> Mapping[str, str]:
         """Makes a new copy of the project and an empty Dagster home; returns their variables."""
         for name in ("project", "home"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -50,6 +60,7 @@ class Warehouse:
         if self.server is not None:
             for name in ("warehouse", "dagster"):
                 renew(self.server, name, f"planned_{name}")
+        _configure_storage(self.folder / "home", self.server, storage)
         Location(AutomationSettings(project=self.folder / "project"))  # prepares the manifest
         return self.variables
 
@@ -95,12 +106,10 @@ def _prepare(
 ) -> None:
     project, home = folder / "project", folder / "home"
     connection = {"type": "duckdb", "database": str(project / "warehouse.duckdb")}
-    text = "telemetry: {enabled: false}\n"
     if server is not None:
         renew(server, "warehouse")
         renew(server, "dagster")
         connection = dict(server.named("warehouse").sqlmesh)
-        text = server.named("dagster").dagster_yaml
     start = f"{yesterday() - timedelta(days=1):%Y-%m-%d}"
     design = Design(crons=DAILY, start=start, extras=(), connection=connection, **options)
     generate_project(project, models, design)
@@ -108,7 +117,7 @@ def _prepare(
     if design.seconds:
         _use_tasks(project / "config.yaml", 4)
     home.mkdir()
-    (home / "dagster.yaml").write_text(text)
+    _configure_storage(home, server, Storage.OWN)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.get_runs_count()
     for original in (project, home):
@@ -116,6 +125,23 @@ def _prepare(
     if server is not None:
         for name in ("warehouse", "dagster"):
             renew(server, f"planned_{name}", name)
+
+
+def _configure_storage(home: Path, server: postgres.Server | None, storage: Storage) -> None:
+    if server is None:
+        name, config = "sqlite", {"base_dir": str(home)}
+    else:
+        name, config = "postgres", {"postgres_url": server.named("dagster").url}
+    content: dict[str, Any] = {"telemetry": {"enabled": False}, "storage": {name: config}}
+    if storage is Storage.KEPT:
+        content["storage"] = {
+            "custom": {
+                "module": "dagster_sqlmesh_automation.storage",
+                "class": f"Pooled{name.capitalize()}Storage",
+                "config": config,
+            }
+        }
+    (home / "dagster.yaml").write_text(yaml.safe_dump(content))
 
 
 def _use_tasks(config: Path, tasks: int) -> None:

@@ -1,10 +1,9 @@
-"""What the programs that run models have in common; works with the peer's versions as well."""
+"""What the programs that run assets have in common; works with the peer's versions as well."""
 
+import importlib
 import json
 import os
 import time
-from collections.abc import Callable
-from typing import Any
 
 import dagster as dg
 
@@ -15,40 +14,46 @@ def executor() -> dg.ExecutorDefinition:
     return dg.in_process_executor
 
 
-def watch_intervals() -> dict[str, float]:
-    """When SQLMesh has written a model's interval down, by the model's name; fills as it runs."""
-    from sqlmesh.core.scheduler import Scheduler
+def measure(program: str) -> None:
+    """Runs a program's job, prints what it took and what Dagster's event log shows of it.
 
-    finished: dict[str, float] = {}
-    original = Scheduler.evaluate
-
-    def evaluate(self: Any, snapshot: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(self, snapshot, *args, **kwargs)
-        finished[snapshot.node.name] = time.time()
-        return result
-
-    Scheduler.evaluate = evaluate  # type: ignore[method-assign]
-    return finished
-
-
-def measure(job: Callable[[], dg.JobDefinition]) -> None:
-    """Runs the job, prints what it took and what Dagster's event log shows of it."""
+    Args:
+        program: Name of the program's module. Dagster asks its function ``followed`` for the job
+            more than once, and is to get the same one, as from the module of a code location.
+    """
+    job = dg.reconstructable(importlib.import_module(program).followed)
     with dg.DagsterInstance.get() as instance:
-        reconstructable = dg.reconstructable(job)
-        finished = watch_intervals() if os.environ.get("WATCH") else {}
         started = time.perf_counter()
-        result = dg.execute_job(reconstructable, instance, raise_on_error=False)
+        result = dg.execute_job(job, instance, raise_on_error=False)
         seconds = time.perf_counter() - started
-        run_id = result.run_id
-        succeeded = result.success
-        records = instance.get_records_for_run(
-            run_id,
-            of_type={
-                dg.DagsterEventType.ASSET_MATERIALIZATION,
-                dg.DagsterEventType.STEP_SUCCESS,
-                dg.DagsterEventType.STEP_WORKER_STARTING,
-            },
-        ).records
+        record = instance.get_run_record_by_id(result.run_id)
+        assert record is not None
+        assert record.start_time is not None
+        assert record.end_time is not None
+        steps, shown = look_at(instance, result.run_id)
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "run_seconds": record.end_time - record.start_time,
+                "succeeded": result.success,
+                "step_seconds": steps,
+                "shown": shown,
+            }
+        )
+    )
+
+
+def look_at(instance: dg.DagsterInstance, run_id: str) -> tuple[list[float], dict[str, float]]:
+    """Returns how long steps in processes of their own took, and when models materialized."""
+    records = instance.get_records_for_run(
+        run_id,
+        of_type={
+            dg.DagsterEventType.ASSET_MATERIALIZATION,
+            dg.DagsterEventType.STEP_SUCCESS,
+            dg.DagsterEventType.STEP_WORKER_STARTING,
+        },
+    ).records
     began: dict[str, float] = {}
     shown: dict[str, float] = {}
     steps: list[float] = []
@@ -61,15 +66,4 @@ def measure(job: Callable[[], dg.JobDefinition]) -> None:
             began[event.step_key] = record.timestamp
         elif event.step_key in began:
             steps.append(record.timestamp - began[event.step_key])
-    print(
-        json.dumps(
-            {
-                "seconds": seconds,
-                "succeeded": succeeded,
-                "materialized": len(shown),
-                "evaluated": len(finished),
-                "step_seconds": steps,
-                "visible": [shown[name] - at for name, at in finished.items() if name in shown],
-            }
-        )
-    )
+    return steps, shown

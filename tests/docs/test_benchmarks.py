@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 from measures import Bench
+from memory import MemoryWatch
+from noise import noise
+from processes import on_cores
 from results import CONNECTED, DAGSTER, OURS, SQLMESH, Ratio, Record, Results, fitted_exponent
+from run_measures import PROCESS, THREAD, ours
 from support.postgres import Server
 from support.projects import ROOT
+from warehouses import Storage
 
 
 def test_the_benchmarks_explain_themselves_without_any_preparation() -> None:
@@ -54,19 +59,70 @@ def test_what_failed_and_what_was_missed_stands_in_the_table() -> None:
     results.add(Record("run", "trivial", "peer", 20, [], {"failed": "KeyError"}))
     results.compare(Ratio("run / S", 1.5, 1.05))
     table = results.to_markdown()
-    assert f"| 20 | trivial | {OURS} | 2.00 s (1.00 to 3.00) | executions 1 |" in table
+    assert f"| 20 | trivial | {OURS} | 2.00 s (1.00 to 3.00) ~ | executions 1 |" in table
     assert "| 20 | trivial | peer | failed | failed KeyError |" in table
     assert "| run / S | 1.5 | at most 1.05 | **no** |" in table
     assert math.isnan(results.records[1].median)
 
 
+def test_a_call_is_not_called_quiet_where_its_repeats_differ() -> None:
+    results = Results(machine={"cores": "2"})
+    quiet = results.add(Record("run", "trivial", SQLMESH, 20, [1.0, 1.09]))
+    results.add(Record("visibility", "trivial", OURS, 20, [0.1, 9.0], repeats=False))
+    assert "A quiet call: the repeats of each of 1 rows" in results.to_markdown()
+    noisy = results.add(Record("run", "trivial", OURS, 20, [2.0, 2.3]))
+    assert (quiet.noisy, noisy.noisy) == (False, True)
+    results.compare(Ratio("run / S", 2.1, 2.5, noisy=noisy.noisy))
+    results.noises += [("before run", noise()), ("after run", noise())]
+    table = results.to_markdown()
+    assert "**A noisy call**: the repeats of 1 of 2 rows differ" in table
+    assert "An empty loop between the steps took" in table
+    assert f"| 20 | trivial | {OURS} | 2.15 s (2.00 to 2.30) ~ |" in table
+    assert "| run / S | 2.1 ~ | at most 2.5 | yes |" in table
+
+
+def test_the_memory_of_a_process_and_of_its_child_are_apart() -> None:
+    holding = "held = b'x' * {} * 2**20; print('held', flush=True); {}"
+    child = holding.format(90, "input()")
+    program = "import subprocess, sys; " + holding.format(
+        30, f"subprocess.run([sys.executable, '-c', {child!r}])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with MemoryWatch(process.pid, shares=True) as watch:
+        assert [process.stdout.readline() for _ in range(2)] == [b"held\n"] * 2
+        watch.look()
+        process.communicate(b"\n")
+    memory = watch.memory
+    assert 30 <= memory.own_share <= memory.own < 90 <= memory.child_share <= memory.child
+    assert memory.tree >= memory.own_share + memory.child_share
+
+
+def test_programs_can_be_held_on_one_core() -> None:
+    before = os.sched_getaffinity(0)
+    core = min(before)
+    ask = [sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))"]
+    with on_cores({core}):
+        assert subprocess.check_output(ask, text=True) == f"{core}\n"
+    assert os.sched_getaffinity(0) == before
+
+
 @pytest.mark.slow
 def test_a_run_is_measured_with_both_floors(tmp_path: Path, postgres_server: Server) -> None:
     bench = Bench(tmp_path, postgres_server, Results(), rounds=1)
-    bench.runs(4, "duckdb", 0, peer=False)
-    records = {record.subject: record for record in bench.results.records}
-    assert records.keys() == {SQLMESH, DAGSTER, CONNECTED, OURS}
+    bench.trivial(4, "duckdb", Storage.KEPT)
+    records = {each.subject: each for each in bench.results.records if each.measure == "run"}
+    places = {ours(THREAD), ours(PROCESS)}
+    assert records.keys() == {SQLMESH, DAGSTER, CONNECTED, *places}
     assert all(record.seconds for record in records.values())
-    assert records[SQLMESH].facts["executions"] == records[OURS].facts["executions"] == 1
-    assert records[OURS].facts["materialized"] == 4
-    assert "failed" not in records[OURS].facts
+    for subject in places:
+        assert records[subject].facts["executions"] == records[SQLMESH].facts["executions"] == 1
+        assert records[subject].facts["materialized"] == 4
+        assert "failed" not in records[subject].facts
+    seen = {each.subject: each for each in bench.results.records if each.measure == "visibility"}
+    assert {subject: len(each.seconds) for subject, each in seen.items()} == dict.fromkeys(
+        places, 4
+    )

@@ -55,3 +55,10 @@ def importers(log: Path) -> set[int]:
     """Ids of the processes that have imported SQLMesh."""
     imports = Path(f"{log}.imports")
     return set(map(int, imports.read_text().split())) if imports.exists() else set()
+
+
+def evaluated(log: Path) -> dict[str, float]:
+    """When SQLMesh had evaluated each model last, by its name, in seconds since the epoch."""
+    file = Path(f"{log}.evaluated")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return {name: float(at) for at, _, name in (line.partition(" ") for line in lines)}

@@ -1,6 +1,6 @@
 """Loaded by every Python process with this folder on PYTHONPATH: counts SQLMesh executions.
 
-Says too which processes have imported SQLMesh.
+Says too which processes have imported SQLMesh, and when each model had been evaluated.
 
 Waits for somebody to import SQLMesh's scheduler, and does not import it by itself: processes that
 are not to import SQLMesh stay without it.
@@ -10,6 +10,7 @@ import importlib.abc
 import importlib.util
 import os
 import sys
+import time
 from pathlib import Path
 
 _LOG = os.environ.get("COUNT_SQLMESH_EXECUTIONS")
@@ -40,6 +41,15 @@ class _Finder(importlib.abc.MetaPathFinder):
                 return original(self, *args, **kwargs)
 
             module.Scheduler._run_or_audit = counted
+            evaluate = module.Scheduler.evaluate
+
+            def timed(self, snapshot, *args, **kwargs):
+                result = evaluate(self, snapshot, *args, **kwargs)
+                with Path(f"{_LOG}.evaluated").open("a") as file:
+                    file.write(f"{time.time()} {snapshot.node.name}\n")
+                return result
+
+            module.Scheduler.evaluate = timed
 
         loader.exec_module = exec_module
         return spec
