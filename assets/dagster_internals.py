@@ -26,7 +26,11 @@ from dagster._core.definitions.executor_definition import check_cross_process_co
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.event_api import EventLogCursor
-from dagster._core.events import AssetMaterializationPlannedData, EngineEventData
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEventType,
+    EngineEventData,
+)
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickStatus
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
@@ -50,6 +54,7 @@ from dagster._daemon.asset_daemon import (
 )
 from dagster._grpc.utils import default_sensor_grpc_timeout
 from dagster._serdes import ConfigurableClassData
+from dagster._utils.interrupts import pop_captured_interrupt
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -87,6 +92,8 @@ __all__ = [
     "default_sensor_grpc_timeout",
     "extract_data_version_from_entry",
     "graph_view",
+    "is_marked_as_cancelled",
+    "pop_captured_interrupt",
     "run_assets",
     "sqlite_directories",
     "upstream_ops",
@@ -149,6 +156,11 @@ INTERNALS = (
         ("check_cross_process_constraints",),
         "whether a run's steps can have processes of their own",
         "tests/execution/test_executor_choice.py",
+    ),
+    Internal(
+        ("is_marked_as_cancelled", "pop_captured_interrupt"),
+        "whether a run that is being terminated is to stop at once",
+        "tests/execution/test_stopped_at_once.py",
     ),
     Internal(
         ("DefinitionsLoadContext", "DefinitionsLoadType"),
@@ -222,6 +234,19 @@ def upstream_ops(context: Any) -> dict[str, set[str]]:
         }
         for node in job.nodes
     }
+
+
+def is_marked_as_cancelled(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a run was marked as cancelled from outside, as "Force termination" does.
+
+    The run's own end comes with what ended it.
+    """
+    kind = DagsterEventType.RUN_CANCELED
+    events = [
+        record.event_log_entry.dagster_event
+        for record in instance.get_records_for_run(run_id, of_type=kind).records
+    ]
+    return any(event is not None and event.event_specific_data is None for event in events)
 
 
 def sqlite_directories(base_dir: str) -> tuple[str, str]:

@@ -6,8 +6,9 @@ renames one of these attributes breaks this file, and the tests that its functio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,3 +158,50 @@ def close_connections(adapter: EngineAdapter) -> None:
     ``tests/execution/test_fence.py``.
     """
     adapter._connection_pool.close_all()
+
+
+@dataclass(frozen=True)
+class OpenConnection:
+    """A DB-API connection of an adapter's pool.
+
+    Noticed by ``tests/execution/test_limits.py``.
+
+    Attributes:
+        thread: The ident of the thread that it belongs to; ``None`` where all of the pool's one
+            user does goes over it.
+        connection: The connection, which threads may share on some engines.
+        cursor: The thread's cursor, where it has one.
+        attributes: What SQLMesh keeps with it, such as BigQuery's job.
+    """
+
+    thread: int | None
+    connection: Any
+    cursor: Any
+    attributes: Mapping[str, Any]
+
+
+def open_connections(adapter: EngineAdapter) -> list[OpenConnection]:
+    """The connections of an adapter, of every thread.
+
+    Public is only the calling thread's. The pool's locks are not taken: a thread has them while it
+    connects. Noticed by ``tests/execution/test_limits.py``.
+    """
+    pool: Any = adapter._connection_pool
+    if not hasattr(pool, "_thread_cursors"):
+        only = OpenConnection(None, pool._connection, pool._cursor, pool._attributes)
+        return [only] if only.connection is not None else []
+    cursors, attributes = dict(pool._thread_cursors), dict(pool._thread_attributes)
+    by_thread = getattr(pool, "_thread_connections", None)
+    connections = dict.fromkeys(cursors, pool._connection) if by_thread is None else dict(by_thread)
+    return [
+        OpenConnection(thread, connection, cursors.get(thread), attributes.get(thread, {}))
+        for thread, connection in connections.items()
+    ]
+
+
+def share_connections(first: EngineAdapter, second: EngineAdapter) -> bool:
+    """Whether two adapters have one pool, as SQLMesh's state and warehouse in one DuckDB file.
+
+    Noticed by ``tests/execution/test_limits.py``.
+    """
+    return first._connection_pool is second._connection_pool

@@ -122,6 +122,13 @@ class BatchLimit:
     seconds: float
     origin: str
 
+    @property
+    def error(self) -> str:
+        """What a model is told that exceeds it."""
+        return (
+            f"it ran longer than max_seconds={self.seconds:.0f} ({self.origin}) and was cancelled"
+        )
+
 
 class ModelRule(Part):
     """The values that a rule sets for the models that its pattern matches; all are optional."""

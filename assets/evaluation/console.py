@@ -263,7 +263,7 @@ class RecordingConsole(SignalConsole):
         """Covers what fails outside ``evaluate``, such as creating a table."""
         for error in errors:
             name, cause = error.node.snapshot_name, error.__cause__ or error
-            if name not in self._scheduler.failed:
+            if name not in self._scheduler.failed and not self._scheduler.in_flight.stopped:
                 self._scheduler.failed.add(name)
                 self._scheduler.recorder.failed(
                     name,

@@ -70,6 +70,17 @@ class RunSide(JobSide, Protocol):
     def cancelled(self) -> bool:
         """Called before every batch: whether to stop the execution there."""
 
+    def killed(self) -> bool:
+        """Called every second: whether to cancel what is being evaluated, and stop at once."""
+
+    def overran(self, model: str, error: str) -> None:
+        """Takes a model that goes on, some seconds after its statements were cancelled.
+
+        Args:
+            model: Its ``fqn``.
+            error: Why it was cancelled.
+        """
+
     def handed_over(self) -> bool:
         """Called after the execution stopped: whether another process does the rest."""
 

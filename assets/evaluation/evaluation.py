@@ -25,7 +25,8 @@ from ..project.failures import naming_failures
 from ..project.opening import duckdb_files, open_context
 from ..project.snapshots import display_name
 from ..project.withholding import Withholding
-from ..sqlmesh_internals import load_materializations
+from ..sqlmesh_internals import load_materializations, writing_adapters
+from .cancelling import Statements
 from .console import RecordingConsole
 from .contract import ExecutionRequest, RunSide
 from .in_flight import InFlight
@@ -33,6 +34,7 @@ from .notifications import guard_notifications
 from .readiness import take_empty_restatements
 from .recorder import Recorder
 from .scheduler import RecordingScheduler, ancestors
+from .watching import Watch
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
@@ -94,13 +96,12 @@ def _evaluate(
     load_materializations(context)
     recorder = Recorder(run.record, run.plan)
     recorder.inherit(legacy)
-    in_flight = InFlight(run.began, run.left)
     tell = context.notification_target_manager.notify
     if legacy.is_first:
         tell(NotificationEvent.RUN_START, environment=settings.environment)
     try:
         with naming_failures(settings):
-            while not _run(context, settings, request, run, recorder, lease, in_flight):
+            while not _run(context, settings, request, run, recorder, lease):
                 run.say("A plan changed the environment: SQLMesh begins anew with what is left")
     except (Exception, SystemExit):
         if run.run_event(True) is RunEvent.RUN_FAILURE:
@@ -120,7 +121,6 @@ def _run(
     run: RunSide,
     recorder: Recorder,
     lease: ModelLease,
-    in_flight: InFlight,
 ) -> bool:
     """Runs SQLMesh's scheduler once.
 
@@ -129,8 +129,10 @@ def _run(
     """
     environment = _finalized(context, settings, run)
     recorder.plan = environment.plan_id
-    console = RecordingConsole()
+    console, in_flight = RecordingConsole(), InFlight(run.began, run.left)
     context.console = console
+    *warehouses, state = writing_adapters(context)
+    statements = Statements(warehouses, state)
     scheduler = RecordingScheduler.of(context, environment, recorder, lease, in_flight, request)
     for line in take_empty_restatements(scheduler.snapshots.values(), request.at):
         run.say(line)
@@ -142,18 +144,19 @@ def _run(
     breaker = _Breaker(context, environment, lease, run.cancelled)
     interrupted = False
     try:
-        status = scheduler.run(
-            environment.naming_info,
-            end=request.at,
-            execution_time=request.at,
-            selected_snapshots=considered,
-            circuit_breaker=breaker,
-            auto_restatement_enabled=environment.name == "prod",
-            run_environment_statements=True,
-        )
-        console.nothing_to_do_unless_started()
-        if status.is_nothing_to_do and recorder.owes_end:
-            scheduler.end(environment.naming_info, request.at, request.selected.keys())
+        with Watch(in_flight, request.limits, statements, run):
+            status = scheduler.run(
+                environment.naming_info,
+                end=request.at,
+                execution_time=request.at,
+                selected_snapshots=considered,
+                circuit_breaker=breaker,
+                auto_restatement_enabled=environment.name == "prod",
+                run_environment_statements=True,
+            )
+            console.nothing_to_do_unless_started()
+            if status.is_nothing_to_do and recorder.owes_end:
+                scheduler.end(environment.naming_info, request.at, request.selected.keys())
     except CircuitBreakerError:
         interrupted = True
     # SystemExit: a macro of a statement that calls exit().
@@ -161,11 +164,14 @@ def _run(
         if breaker.error is not None or lease.lost:
             recorder.close_failures()
             raise breaker.error or LeaseLost from error
-        if breaker.has_stopped or not console.is_evaluated:
-            recorder.close_failures()
-            raise
-        recorder.ended(console.skipped, scheduler.ancestors, stopped=False, terminated=False)
-        raise ExecutionEndFailed(Withholding(settings).text(error_message(error))) from error
+        if not in_flight.stopped:
+            if breaker.has_stopped or not console.is_evaluated:
+                recorder.close_failures()
+                raise
+            recorder.ended(console.skipped, scheduler.ancestors, stopped=False, terminated=False)
+            raise ExecutionEndFailed(Withholding(settings).text(error_message(error))) from error
+        run.say(f"SQLMesh was stopped: {Withholding(settings).text(error_message(error))}")
+    interrupted = interrupted or in_flight.stopped
     if breaker.error is not None or lease.lost:
         recorder.close_failures()
         raise breaker.error or LeaseLost

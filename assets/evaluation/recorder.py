@@ -183,6 +183,11 @@ class Recorder:
             if len(entry.planned) == 1:
                 self._finish_failed(model)
 
+    def stopped(self, model: str) -> None:
+        """Takes that the run was stopped in the middle of a model."""
+        with self._lock:
+            self._progress[model].reason = "while it was evaluated"
+
     def absent(self, model: str, name: str, environment: str) -> None:
         """Takes a selected model that the environment does not hold."""
         with self._lock:

@@ -6,14 +6,13 @@ Everything that hooks into SQLMesh's scheduler, evaluator and console is here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Set
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlmesh.core.environment import execute_environment_statements
 from sqlmesh.core.macros import RuntimeStage
 from sqlmesh.core.snapshot import DeployabilityIndex
-from sqlmesh.core.state_sync.base import DelegatingStateSync
 from sqlmesh.utils.errors import NodeAuditsErrors, SQLMeshError
 
 from ...config.errors import LeaseLost
@@ -26,35 +25,17 @@ from ..project.outages import is_outage
 from ..project.snapshots import display_name, table_identity
 from ..sqlmesh_internals import writing_adapters
 from .contract import ExecutionRequest
-from .in_flight import InFlight
+from .in_flight import Batch, InFlight
 from .query_tags import tagged
 from .readiness import ReadinessScheduler
 from .recorder import Recorder
+from .state import LeasedState
 
 if TYPE_CHECKING:
     from sqlmesh.core.context import Context
     from sqlmesh.core.environment import Environment, EnvironmentNamingInfo
     from sqlmesh.core.model.definition import AuditResult
     from sqlmesh.core.snapshot import Snapshot, SnapshotEvaluator
-    from sqlmesh.core.snapshot.definition import SnapshotIntervals
-    from sqlmesh.core.state_sync import StateSync
-
-
-class LeasedState(DelegatingStateSync):
-    """SQLMesh's state, in which intervals are recorded only while the lease is held."""
-
-    def __init__(self, state: StateSync, lease: ModelLease) -> None:
-        super().__init__(state)
-        self._lease = lease
-
-    def add_snapshots_intervals(self, snapshots_intervals: Sequence[SnapshotIntervals]) -> None:
-        """Records intervals.
-
-        Raises:
-            LeaseLost: The lease is lost, so that somebody else may evaluate the same intervals.
-        """
-        self._lease.check()
-        self.state_sync.add_snapshots_intervals(snapshots_intervals)
 
 
 class RecordingScheduler(ReadinessScheduler):
@@ -91,7 +72,7 @@ class RecordingScheduler(ReadinessScheduler):
         scheduler = cls(
             state.get_snapshots(environment.snapshots).values(),
             evaluator,
-            LeasedState(state, lease),  # type: ignore[abstract]  # its methods are set after it
+            LeasedState(state, lease, in_flight),  # type: ignore[abstract]  # its methods are set after it
             default_catalog=context.default_catalog,
             max_workers=1 if request.one_at_a_time else context.concurrent_tasks,
             console=context.console,
@@ -110,27 +91,36 @@ class RecordingScheduler(ReadinessScheduler):
 
     def evaluate(self, snapshot: Snapshot, *args: Any, **kwargs: Any) -> list[AuditResult]:
         """Evaluates one batch and audits it; a failure is recorded on its way to the caller."""
-        try:
-            with self.in_flight.batch(snapshot.name, display_name(snapshot)):
+        with self.in_flight.batch(snapshot.name, display_name(snapshot)) as batch:
+            try:
                 return super().evaluate(snapshot, *args, **kwargs)
-        # A Python model or a macro that calls exit() would end SQLMesh and the whole run.
-        except (Exception, SystemExit) as error:
-            self.failed.add(snapshot.name)
-            # Then it is not the model's failure, and somebody else may be evaluating it.
-            if self.lease.lost:
-                raise LeaseLost from error
-            audit = isinstance(error, NodeAuditsErrors)
-            sql = None if audit else _rendered(snapshot, self, kwargs)
-            self.recorder.failed(
-                snapshot.name,
-                error=error_message(error),
-                audit=audit,
-                sql=sql,
-                unreachable=is_outage(error),
-            )
-            if isinstance(error, SystemExit):
-                raise SQLMeshError(error_message(error)) from error
-            raise
+            # A Python model or a macro that calls exit() would end SQLMesh and the whole run.
+            except (Exception, SystemExit) as error:
+                batch.close()
+                self.failed.add(snapshot.name)
+                # Then it is not the model's failure, and somebody else may be evaluating it.
+                if self.lease.lost:
+                    raise LeaseLost from error
+                self._record_failure(snapshot, batch, error, kwargs)
+                if isinstance(error, SystemExit):
+                    raise SQLMeshError(error_message(error)) from error
+                raise
+
+    def _record_failure(
+        self, snapshot: Snapshot, batch: Batch, error: BaseException, arguments: dict[str, Any]
+    ) -> None:
+        audit = isinstance(error, NodeAuditsErrors)
+        exceeded = None if audit else batch.exceeded
+        if self.in_flight.stopped and exceeded is None and not audit:
+            self.recorder.stopped(snapshot.name)
+            return
+        self.recorder.failed(
+            snapshot.name,
+            error=error_message(error) if exceeded is None else exceeded.error,
+            audit=audit,
+            sql=None if audit else _rendered(snapshot, self, arguments),
+            unreachable=exceeded is None and is_outage(error),
+        )
 
     def merged_missing_intervals(self, *args: Any, **kwargs: Any) -> Any:
         """What misses intervals among the selected, with the lease on all of it in hand.

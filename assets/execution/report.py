@@ -269,7 +269,8 @@ def failure_text(outcome: Outcome) -> str:
         return f"{outcome.name} failed in SQLMesh: {outcome.error}"
     if outcome.status is OutcomeStatus.SKIPPED:
         return f"{outcome.name} was skipped by SQLMesh: {outcome.reason}"
-    return f"{outcome.name} was not evaluated: the run was cancelled before it"
+    when = outcome.reason or "before it"
+    return f"{outcome.name} was not evaluated: the run was cancelled {when}"
 
 
 def _sql(sql: str) -> str:

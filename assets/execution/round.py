@@ -9,12 +9,16 @@ from datetime import UTC, datetime
 
 from ...config.clock import check_reached
 from ...config.errors import WorkerDied
+from ..dagster_internals import pop_captured_interrupt
 from ..evaluation.contract import ExecutionRequest, Task
 from ..ledger.run_tags import EXECUTION_TIME_TAG, execution_time
 from .run_side import RoundSide, RunParts
 
 _LOOK_SECONDS = 2.0
 """How often it looks whether the run goes on."""
+
+_JOIN_SECONDS = 0.5
+"""How often it looks for interrupts while it waits for the end."""
 
 _PROGRESS_SECONDS = 20.0
 """A longer silence is broken by a line of progress, which also shows that this process lives."""
@@ -56,16 +60,25 @@ class RoundThread:
         """Has SQLMesh stop before the next model."""
         self._side.cancelling.set()
 
+    def interrupt(self) -> None:
+        """Has SQLMesh stop before the next model; at once where it has been told so before."""
+        self._side.interrupted()
+
     def join(self) -> None:
         """Waits for the end, which an interrupt only hastens."""
-        try:
-            self._thread.join()
-        except BaseException:
-            self.cancel()
-            self._thread.join()
-            raise
-        finally:
-            self._pulse.join()
+        interrupt = None
+        while self._thread.is_alive():
+            try:
+                self._thread.join(_JOIN_SECONDS)
+                # Dagster raises none while it closes resources; it only notes that there was one.
+                if pop_captured_interrupt():
+                    self.interrupt()
+            except BaseException as error:  # noqa: BLE001 - raised at the end
+                interrupt = error
+                self.interrupt()
+        self._pulse.join()
+        if interrupt is not None:
+            raise interrupt
 
     def _execute(self) -> None:
         error: BaseException | None = None

@@ -14,13 +14,14 @@ import dagster as dg
 
 from ...config.errors import LedgerBroken, WorkerDied
 from ...config.settings import AutomationSettings
-from ..dagster_internals import FINISHED_STATUSES
+from ..dagster_internals import FINISHED_STATUSES, is_marked_as_cancelled
 from ..definitions.specs import AssetIndex
 from ..intervals import Interval
 from ..ledger.history import RunEvent
 from ..ledger.ledger import Ledger, has_step_workers, read_history
 from ..ledger.outcome import Legacy, Outcome, OutcomeStatus
 from ..worker.places import Place
+from .hard_stop import HardStop
 from .metrics import ExecutionMetrics
 from .pace import Pace
 from .report import report_without_step
@@ -31,6 +32,9 @@ _LOOK_SECONDS = 2.0
 
 FRESH_SECONDS = 0.25
 """Models that follow each other faster share a look at whether the run goes on."""
+
+_TERMINATED = frozenset({dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED})
+"""What Dagster marks a run with that a person terminates."""
 
 _MOST_DEATHS = 3
 """So many of SQLMesh's processes may die in one round, before the next tick's run goes on."""
@@ -98,6 +102,7 @@ class RoundSide:
         self._instance, self._run, self._observer = parts.instance, parts.run, parts.observer
         self._pace = parts.pace
         self.cancelling = threading.Event()
+        self._stop = HardStop(parts.settings.cancel_grace_seconds)
         self.admitted = False
         self._broken: LedgerBroken | None = None
         self._in_flight: Counter[str] = Counter()
@@ -139,6 +144,22 @@ class RoundSide:
             self.safely(self.look_at_run)
         return self.cancelling.is_set()
 
+    def interrupted(self) -> None:
+        """Takes an interrupt of this process: a second one stops what the first has let go on."""
+        self._stop.interrupted()
+        self.cancelling.set()
+
+    def killed(self) -> bool:
+        """Whether to cancel what is being evaluated, and stop at once."""
+        return self._stop.reached
+
+    def overran(self, model: str, error: str) -> None:
+        """Says that a model cannot be stopped."""
+        self.say(
+            f"{self._index.names[model]} goes on although {error}: it waits for something else "
+            "than a statement, or its engine cancels none; and a thread cannot be ended"
+        )
+
     def given_up(self) -> bool:
         """Whether to stop waiting for the lease: the run ends, or another process leads."""
         if time.monotonic() - self._looked > _LOOK_SECONDS:
@@ -158,8 +179,7 @@ class RoundSide:
     def terminated(self) -> bool:
         """Whether a person has terminated the run, by the mark that Dagster makes of it."""
         run = self._instance.get_run_by_id(self._run.run_id)
-        marks = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
-        return run is not None and run.status in marks
+        return run is not None and run.status in _TERMINATED
 
     def run_event(self, gave_up: bool) -> RunEvent | None:
         """What has come about of the run, if this process has ended the round."""
@@ -257,6 +277,10 @@ class RoundSide:
         over = {*FINISHED_STATUSES, dg.DagsterRunStatus.CANCELING}
         if run is None or run.status in over:
             self.cancelling.set()
+        if run is not None and run.status in _TERMINATED:
+            self._stop.ending()
+        if run is not None and run.status is dg.DagsterRunStatus.CANCELED:
+            self._stop.marked(is_marked_as_cancelled(self._instance, run.run_id))
 
     def safely(self, look: Callable[[], None]) -> None:
         """Does what may fail without harm, since it is done again or may be left undone."""

@@ -193,7 +193,7 @@ class SharedExecution:
         except dg.DagsterExecutionInterruptedError:
             # At once: by the time the resource is closed, SQLMesh may have begun the next model.
             if self._thread is not None:
-                self._thread.cancel()
+                self._thread.interrupt()
             raise
 
     def _wait(
