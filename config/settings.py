@@ -109,8 +109,9 @@ class AutomationSettings(ReadSettings):
         ge=0,
         le=1_000_000,
         description=(
-            "How many models one tick requests at most, upstream ones first; those that are left "
-            "follow at the next ticks. 0 for no limit."
+            "How many models one tick requests at most: those that have waited longest, upstream "
+            "ones first. Those that are left follow at the next ticks. One that would wait for "
+            "ever goes with more, and the tick warns. 0 for no limit."
         ),
     )
     auto_upstream: bool = Field(

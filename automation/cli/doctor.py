@@ -111,6 +111,9 @@ def environment(examined: Examined) -> Iterator[Finding]:
         if line in plan.state.warnings:
             yield Finding(line, "Change the cron, or take it away, and plan.", exit_code=2)
             continue
+        if any(line == decision.beyond for decision in plan.requested):
+            yield Finding(line, "Raise it, or give what is upstream fewer intervals or a schedule.")
+            continue
         yield Finding(line, "Models are decided without it; end or delete the run to be rid of it.")
 
 

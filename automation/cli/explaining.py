@@ -16,7 +16,7 @@ from ...config.errors import ModelNotEvaluated, ModelUnknown
 from ..definitions import Location
 from ..facts.past_runs import PastRun, past_runs
 from ..tick.conditions import parts
-from ..tick.decisions import Decision
+from ..tick.decision import Decision
 from ..tick.plan import TickPlan
 
 _RUNS = 5

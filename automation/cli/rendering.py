@@ -17,7 +17,7 @@ from ...assets.ledger.outcome import Outcome, OutcomeStatus
 from ...assets.project.manifest import ManifestModel
 from ..facts.facts import spoken, spoken_intervals
 from ..facts.past_runs import PastRun
-from ..tick.decisions import Decision
+from ..tick.decision import Decision
 from ..tick.plan import TickPlan
 from .findings import Finding
 

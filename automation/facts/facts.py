@@ -157,6 +157,9 @@ class Facts:
         requested_at: When each model with a least gap was last requested, by ``fqn``.
         evaluated_at: When a model was last evaluated, by ``fqn``; of those with a schedule and
             only a partial interval due.
+        ended_at: When the last run of a due model ended, by ``fqn``; of those after the plan, and
+            only where a limit can make a model wait for its turn.
+        started_at: When a run in progress began, by its id; read only where several are allowed.
     """
 
     state: DueState
@@ -164,6 +167,8 @@ class Facts:
     attempts: Mapping[str, Sequence[Attempt]] = field(default_factory=dict)
     requested_at: Mapping[str, datetime] = field(default_factory=dict)
     evaluated_at: Mapping[str, datetime] = field(default_factory=dict)
+    ended_at: Mapping[str, datetime] = field(default_factory=dict)
+    started_at: Mapping[str, datetime] = field(default_factory=dict)
     unautomated: Set[str] = frozenset()
 
     def since(self, node: Node) -> datetime:
@@ -181,7 +186,7 @@ class Limits:
 
     Attributes:
         executions: How many runs may evaluate models at once.
-        models: How many models one tick requests at most; 0 for no limit.
+        models: How many models one tick requests, unless one has to go with more; 0 for no limit.
         zone: IANA zone of the times in reasons.
         setting: Where the setting that limits the models stands, for reasons.
     """

@@ -12,7 +12,7 @@ from ...assets.definitions.specs import AssetIndex
 from ...assets.ledger.ledger import read_history
 from ...assets.ledger.outcome import Outcome
 from .coverage import records_of
-from .runs import moment_of
+from .moments import moment_of
 
 _ENDED = {
     dg.DagsterRunStatus.SUCCESS: "not evaluated",

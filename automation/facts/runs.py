@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -22,6 +22,7 @@ from ...config.errors import RunTagInvalid
 from .attempts import EndedRun, attempt_of, is_timely, may_count
 from .coverage import Coverage, records_of
 from .facts import Attempt, DueState, Node
+from .moments import moment_of, started
 
 IN_PROGRESS = tuple(status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES)
 """Statuses of a run that may still evaluate something: all but the finished ones."""
@@ -94,7 +95,7 @@ class RunReader:
         for record in self._ended(instance, _earliest(open_rows, rows, state)):
             for fqn in self._coverage.of(instance, record.dagster_run) & open_rows.keys():
                 row, node = rows[fqn], open_rows[fqn]
-                if _started(record) >= row[-1].started:
+                if started(record) >= row[-1].started:
                     continue
                 earlier = self._attempt(instance, node, state, record)
                 if earlier is None or not may_count(node, state, row[0], earlier):
@@ -125,6 +126,30 @@ class RunReader:
         """When each model was last in a run, as far as it was; simulated where the run was."""
         last = self._last_runs(instance, models)
         return {fqn: moment_of(record) for fqn, record in last.items()}
+
+    def ended_at(
+        self, instance: dg.DagsterInstance, models: Sequence[str], planned_at: datetime | None
+    ) -> dict[str, datetime]:
+        """Returns when the last run of each model ended, if it has; simulated where the run was.
+
+        Args:
+            instance: The instance that records the runs.
+            models: ``fqn`` of the models to look at.
+            planned_at: When the plan was applied; what started before does not count.
+        """
+        return {
+            fqn: moment_of(record, record.end_time)
+            for fqn, record in self._last_runs(instance, models).items()
+            if record.dagster_run.status in FINISHED_STATUSES
+            and (planned_at is None or started(record) >= planned_at)
+        }
+
+    def started_at(
+        self, instance: dg.DagsterInstance, run_ids: Iterable[str]
+    ) -> dict[str, datetime]:
+        """Returns when runs started, or were made if they have not; simulated where they are."""
+        records = records_of(instance, set(run_ids))
+        return {run_id: moment_of(record) for run_id, record in records.items()}
 
     def evaluated_at(
         self, instance: dg.DagsterInstance, models: Sequence[str]
@@ -220,15 +245,15 @@ class RunReader:
         except RunTagInvalid as error:
             simulated = None
             self._unusable.append(f"{error}; here the tag is left out")
-        started = _started(record)
-        if not is_timely(node, state, simulated or started, started):
+        began = started(record)
+        if not is_timely(node, state, simulated or began, began):
             return None
         return attempt_of(
             EndedRun(
                 run_id=run.run_id,
-                at=simulated or started,
-                started=started,
-                ended=simulated or ended or started,
+                at=simulated or began,
+                started=began,
+                ended=simulated or ended or began,
                 cancelled=run.status is dg.DagsterRunStatus.CANCELED,
             ),
             self._read(instance, run.run_id).get(node.fqn),
@@ -258,16 +283,6 @@ class RunReader:
         return self._outcomes[run_id]
 
 
-def moment_of(record: dg.RunRecord) -> datetime:
-    """The moment for which a run is done: its start, but for simulated ones."""
-    run = record.dagster_run
-    try:
-        return execution_time(run.tags, run.run_id) or _started(record)
-    except RunTagInvalid:
-        # Named where the run counts as an attempt, and by the run itself, which fails with it.
-        return _started(record)
-
-
 def _earliest(
     nodes: Mapping[str, Node], rows: Mapping[str, Sequence[Attempt]], state: DueState
 ) -> datetime | None:
@@ -284,8 +299,3 @@ def _earliest(
 
 def _written(event: dg.EventLogEntry) -> datetime:
     return datetime.fromtimestamp(event.timestamp, tz=UTC)
-
-
-def _started(record: dg.RunRecord) -> datetime:
-    started = record.start_time or record.create_timestamp.timestamp()
-    return datetime.fromtimestamp(started, tz=UTC)

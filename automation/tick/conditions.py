@@ -19,7 +19,7 @@ from ...assets.definitions.policy import Policy
 from ...assets.project.manifest import ManifestModel, ManifestStandaloneAudit
 from ...config.errors import NotASQLMeshAsset
 from ..facts.facts import Node
-from .decisions import Decision
+from .decision import Decision
 from .plan import TickPlan
 from .planner import LABEL, Planner
 

@@ -2,143 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from ...assets.intervals import spoken_end, spoken_start
-from ..facts.facts import Due, Facts, Limits, Node, spoken, spoken_intervals
+from ..facts.facts import Facts, Limits, Node, spoken
+from .decision import Decision
 from .related import upstream_of_requested, upstream_of_runs
 from .retries import retry
-
-REASONS = (
-    "plan",
-    "schedule",
-    "in_progress",
-    "readiness",
-    "upstream",
-    "retry",
-    "unrecorded",
-    "lookback",
-    "readers",
-    "limits",
-)
-"""Lists the attributes of a decision that hold a model, in the order in which they are told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Says whether one model is requested at one tick, and why.
-
-    Attributes:
-        due: What SQLMesh would do; ``None`` if its cron has not elapsed.
-        next_cron: When its cron elapses next and it may become due, in the zone of the settings;
-            ``None`` if the environment does not hold it or it has ended.
-        is_audit: Whether it is a standalone audit and no model.
-        is_external: Whether it is an external model, of which SQLMesh evaluates the audits alone.
-        is_planned: Whether the environment holds it; it does not before a plan has added it.
-        plan: Why the environment's plan holds everything; this and the following are empty if
-            they do not hold the model.
-        schedule: Why its schedule, a pause or the least gap between requests holds it.
-        in_progress: Why a run in progress holds it.
-        upstream: Why something that it reads holds it.
-        retry: Why its last failures hold it.
-        unrecorded: Why evaluating it would only repeat what a run has evaluated and SQLMesh has
-            not recorded.
-        readers: Why an external model is not audited: nothing that reads it is requested.
-        limits: Why this tick's run has no place for it.
-        starts: When it starts; ``None`` if it has started.
-        ended: The first moment no longer evaluated if it has ended; ``None`` if it has not.
-        retry_at: When its last runs no longer hold it, in the zone of the settings; ``None`` if
-            they do not hold it.
-    """
-
-    model: str
-    name: str
-    due: Due | None
-    next_cron: datetime | None
-    is_audit: bool = False
-    is_external: bool = False
-    is_planned: bool = True
-    plan: str = ""
-    schedule: str = ""
-    in_progress: str = ""
-    upstream: str = ""
-    retry: str = ""
-    unrecorded: str = ""
-    readers: str = ""
-    limits: str = ""
-    starts: datetime | None = None
-    ended: datetime | None = None
-    retry_at: datetime | None = None
-
-    @property
-    def is_evaluated(self) -> bool:
-        """Returns whether SQLMesh evaluates it, so that it is an asset and no checks alone."""
-        return not (self.is_audit or self.is_external)
-
-    @property
-    def is_due(self) -> bool:
-        """Returns whether SQLMesh would evaluate at least one interval now."""
-        return self.due is not None and bool(self.due.intervals)
-
-    @property
-    def held_by(self) -> str:
-        """Returns the first of :data:`REASONS` that holds a due model; empty if none does."""
-        return next((reason for reason in REASONS if getattr(self, reason)), "")
-
-    @property
-    def held(self) -> str:
-        """Returns why a due model is not requested; empty if it is."""
-        return str(getattr(self, self.held_by)) if self.held_by else ""
-
-    @property
-    def readiness(self) -> str:
-        """Returns why nobody can tell whether it is ready; empty if SQLMesh can."""
-        return self.due.failed if self.due is not None else ""
-
-    @property
-    def failed(self) -> bool:
-        """Returns whether it is due and fails before a run can try it."""
-        return self.is_due and self.held_by == "readiness"
-
-    @property
-    def lookback(self) -> str:
-        """Returns why evaluating it would only repeat its lookback; empty if it would do more."""
-        if self.due is None or not self.due.only_lookback:
-            return ""
-        return f"only its lookback is ready: {self.due.waiting}"
-
-    @property
-    def requested(self) -> bool:
-        """Returns whether the tick requests the model."""
-        return self.is_due and not self.held
-
-    @property
-    def reason(self) -> str:
-        """Returns the decision in words."""
-        if not self.is_planned:
-            return "not in the SQLMesh environment: a plan has to add it"
-        if self.plan:
-            return f"held: {self.plan}"
-        if self.due is None:
-            return self._idle
-        if not self.due.intervals:
-            return f"not ready: {self.due.waiting}"
-        if self.failed:
-            return f"failed: {self.held}"
-        return f"held: {self.held}" if self.held else f"due: {spoken_intervals(self.due.intervals)}"
-
-    @property
-    def _idle(self) -> str:
-        """Returns what follows for a model of which nothing is due."""
-        following = f"next interval at {spoken(self.next_cron)}" if self.next_cron else ""
-        if self.starts is not None:
-            return f"starts on {spoken_start(self.starts)}; {following}"
-        if self.ended is not None:
-            following = f"evaluates nothing after {spoken_end(self.ended)}"
-        return f"up to date; {following}" if following else "up to date"
+from .turns import Turns, take_turns
 
 
 def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Decision]:
@@ -158,7 +31,8 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
     - a run has evaluated all that is due of it, and SQLMesh has not recorded that; or nothing but
       its lookback is ready. Every tick would evaluate the same again. What reads it is not held by
       that, as nothing new is missing upstream;
-    - as many runs are in progress, or as many models requested, as are allowed.
+    - as many runs are in progress as are allowed;
+    - others have their turn before it, as :func:`.take_turns` tells.
 
     An external model is audited with the first of its readers that is requested, as by SQLMesh,
     whatever else its policy says; its failures hold all of them.
@@ -171,15 +45,42 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
     Returns:
         The decisions by ``fqn``, in the order of the nodes.
     """
-    tick = _Tick(nodes, facts, limits)
-    decisions = {node.fqn: tick.decide(node) for node in nodes}
-    wanted = upstream_of_requested(nodes, {m for m, d in decisions.items() if d.requested})
+    decisions = _decisions(nodes, facts, limits, Turns())
+    able = _requested(decisions)
+    turns = take_turns(nodes, able, _waiting(nodes, facts, limits, able), facts, limits)
+    if turns.held or turns.beyond:
+        # What already held a model tells more than that something upstream waits for its turn.
+        upstream = {fqn: decision.upstream for fqn, decision in decisions.items()}
+        decisions = {
+            fqn: replace(decision, upstream=upstream[fqn] or decision.upstream)
+            for fqn, decision in _decisions(nodes, facts, limits, turns).items()
+        }
+    wanted = upstream_of_requested(nodes, _requested(decisions))
     return {
         fqn: replace(decision, readers="it is audited with what reads it")
         if decision.is_external and decision.requested and fqn not in wanted
         else decision
         for fqn, decision in decisions.items()
     }
+
+
+def _decisions(
+    nodes: Sequence[Node], facts: Facts, limits: Limits, turns: Turns
+) -> dict[str, Decision]:
+    tick = _Tick(nodes, facts, limits, turns)
+    return {node.fqn: tick.decide(node) for node in nodes}
+
+
+def _requested(decisions: Mapping[str, Decision]) -> set[str]:
+    return {fqn for fqn, each in decisions.items() if each.requested and not each.is_external}
+
+
+def _waiting(nodes: Sequence[Node], facts: Facts, limits: Limits, able: Set[str]) -> Set[str]:
+    """Returns what only runs in progress hold, if there may be more of them."""
+    if not able or not facts.started_at:
+        return frozenset()
+    alone = _decisions(nodes, replace(facts, in_progress={}), limits, Turns())
+    return _requested(alone) - able - facts.in_progress.keys()
 
 
 class _Tick:
@@ -189,15 +90,15 @@ class _Tick:
         nodes: All models and standalone audits, in topological order.
         facts: What the tick has read.
         limits: What holds for the tick as a whole.
+        turns: Which models wait for their turn.
     """
 
-    def __init__(self, nodes: Sequence[Node], facts: Facts, limits: Limits) -> None:
-        self._facts, self._limits = facts, limits
+    def __init__(self, nodes: Sequence[Node], facts: Facts, limits: Limits, turns: Turns) -> None:
+        self._facts, self._turns = facts, turns
         self._zone = ZoneInfo(limits.zone)
         self._read_by_runs = upstream_of_runs(nodes, facts.in_progress)
         self._full = _full(facts.in_progress, limits)
         self._blocked: dict[str, str] = {}
-        self._requested = 0
 
     def decide(self, node: Node) -> Decision:
         """Decides for a model; call it for the models upstream first."""
@@ -251,14 +152,12 @@ class _Tick:
         return replace(decision, retry=waits.reason, unrecorded=waits.unrecorded, retry_at=waits.at)
 
     def _within_limits(self, decision: Decision) -> Decision:
-        """Counts a model that is to be requested, and holds it if the tick has no place for it."""
+        """Holds a model that is to be requested if the tick has no place for it."""
         if not decision.requested:
             return decision
-        self._requested += 1
-        most, setting = self._limits.models, self._limits.setting
-        if most and self._requested > most:
-            return replace(decision, limits=f"this tick's run has its {most} models ({setting})")
-        return replace(decision, limits=self._full)
+        turns, fqn = self._turns, decision.model
+        limits = self._full or turns.held.get(fqn, "")
+        return replace(decision, limits=limits, beyond=turns.beyond.get(fqn, ""))
 
     def _block(self, node: Node, decision: Decision) -> None:
         """Remembers why what reads a model is held."""

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from ...assets.execution.metrics import METER, attributes
 from ...config.settings import AutomationSettings
-from .decisions import REASONS
+from .decision import REASONS
 from .plan import TickPlan
 
 _duration = METER.create_histogram(

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from ..facts.facts import Attempt, DueState, spoken, spoken_intervals
-from .decisions import Decision
+from .decision import Decision
 
 
 @dataclass(frozen=True)

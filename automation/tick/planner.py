@@ -111,16 +111,26 @@ class Planner:
             attempts=facts.attempts,
             parents=self._parents,
             keys=self._index.keys,
-            warnings=[*self._outdated, *state.warnings, *self._runs.take_unusable()],
+            warnings=[
+                *self._outdated,
+                *state.warnings,
+                *(decision.beyond for decision in decisions.values() if decision.beyond),
+                *self._runs.take_unusable(),
+            ],
         )
 
     def _facts(self, instance: dg.DagsterInstance, state: DueState, due: Sequence[Node]) -> Facts:
         """Reads what Dagster records of the models that are due."""
-        runs = self._runs
+        runs, fqns = self._runs, [node.fqn for node in due]
+        in_progress = runs.in_progress(instance)
+        beside = self._limits.executions > 1 and bool(in_progress)
+        limited = 0 < self._limits.models < len(due)
         return Facts(
             state,
             unautomated=self._unautomated,
-            in_progress=runs.in_progress(instance),
+            in_progress=in_progress,
+            started_at=runs.started_at(instance, in_progress.values()) if beside else {},
+            ended_at=runs.ended_at(instance, fqns, state.planned_at) if beside or limited else {},
             attempts=runs.attempts(instance, due, state),
             requested_at=runs.requested_at(
                 instance, [node.fqn for node in due if node.policy.min_gap]

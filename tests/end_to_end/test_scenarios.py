@@ -9,10 +9,19 @@ from typing import Any
 import dagster as dg
 import pytest
 from support.ticks import Automation, Run
-from support.warehouse import NEXT_DAY, PLANNED_AT, START, Warehouse, warehouse
+from support.warehouse import MODELS, NEXT_DAY, PLANNED_AT, START, Warehouse, warehouse
+
+from dagster_sqlmesh_automation.automation.cli.doctor import environment
+from dagster_sqlmesh_automation.automation.cli.findings import Examined
 
 ALL = {"shop/events", "shop/customers", "shop/totals", "shop/best"}
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+BOTH = {
+    "models/both.sql": """
+MODEL (name shop.both, kind FULL, cron '@daily');
+SELECT c.id, t.amount FROM shop.customers AS c, shop.totals AS t
+"""
+}
 BERLIN = {"@daily": "0 6 * * * Europe/Berlin"}
 
 
@@ -111,6 +120,30 @@ def test_a_stale_environment_is_worked_off_in_runs_of_a_few_models_upstream_firs
     assert shop.intervals()["shop.best"] == [[START.isoformat(), NEXT_DAY.isoformat()]]
 
 
+def test_a_model_whose_upstream_is_due_again_before_its_turn_goes_with_it_and_all_are_told(
+    shop: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    automation = Automation.of(
+        shop.project, instance, max_models_per_run=1, models={"shop.customers": {"paused": True}}
+    )
+    first, _ = automation.tick_and_run(NEXT_DAY + HOUR)
+    assert (first.requested, first.plan.warnings) == ({"shop/events"}, [])
+
+    tick, run = automation.tick_and_run(NEXT_DAY + DAY)
+    assert tick.requested == {"shop/events", "shop/totals"}
+    assert run is not None
+    assert intervals(run, "shop.events") == [(NEXT_DAY, NEXT_DAY + DAY)]
+    told = (
+        "shop.totals goes with all that is due upstream of it, 2 models and more than "
+        "SQLMESH_AUTOMATION_MAX_MODELS_PER_RUN=1: they are due again before runs of so few come "
+        "to it"
+    )
+    assert tick.plan.warnings == [told]
+    findings = environment(Examined(automation.location, instance, tick.plan, seconds=0.0))
+    assert [finding.level for finding in findings if finding.text == told] == ["advice"]
+    assert automation.tick(NEXT_DAY + DAY).requested == {"shop/best"}
+
+
 def in_progress(automation: Automation, *assets: str) -> dg.DagsterRun:
     job = automation.location.definitions.resolve_implicit_global_asset_job_def()
     selection = {dg.AssetKey(asset.split("/")) for asset in assets}
@@ -135,6 +168,26 @@ def test_models_that_have_nothing_to_do_with_a_long_run_are_requested_beside_it(
     assert held(automation, NEXT_DAY + DAY)["shop.events"] == (
         f"run {run.run_id} is evaluating shop.totals, which reads it"
     )
+
+
+def test_what_would_put_off_a_model_that_runs_have_overtaken_waits_for_it(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    shop = warehouse(tmp_path / "shop", models={**MODELS, **BOTH})
+    automation = Automation.of(shop.project, instance)
+    assert automation.run(["shop/events", "shop/customers", "shop/totals"], NEXT_DAY + HOUR).success
+    assert automation.run(["shop/events"], NEXT_DAY + DAY + HOUR).success
+    # It began after all of them were due: the moments of the ticks have passed long ago.
+    run = in_progress(automation, "shop/totals")
+    reasons = held(automation, NEXT_DAY + DAY + 2 * HOUR)
+    assert reasons == {
+        "shop.customers": "shop.both has waited longer, and goes first",
+        "shop.totals": f"run {run.run_id} is evaluating it",
+        "shop.best": f"upstream shop.totals is being evaluated by run {run.run_id}",
+        "shop.both": f"upstream shop.totals is being evaluated by run {run.run_id}",
+    }
+    instance.report_run_canceled(run)
+    assert automation.tick(NEXT_DAY + DAY + 2 * HOUR).requested >= {"shop/customers"}
 
 
 def test_no_more_runs_are_requested_than_may_execute_at_once(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
-from support.simulation import Design, Simulation, plain_runs
+from support.simulation import Simulation
+from support.twin import Design, plain_runs
 
 from dagster_sqlmesh_automation.assets.definitions.policy import Policy
 from dagster_sqlmesh_automation.automation.facts.facts import Limits
@@ -102,6 +103,7 @@ def test_a_year_of_slow_crons(designs: list[Design], limits: Limits, seed: int) 
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(3600)
 @settings(max_examples=40, **PROFILE)
 @given(projects(QUICK, QUICK_SCHEDULES), LIMITS, st.integers(0, 10**6))
 def test_many_days_of_quick_crons(designs: list[Design], limits: Limits, seed: int) -> None:
@@ -109,6 +111,7 @@ def test_many_days_of_quick_crons(designs: list[Design], limits: Limits, seed: i
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(3600)
 @settings(max_examples=20, **PROFILE)
 @given(projects(SLOW, SLOW_SCHEDULES), LIMITS, st.integers(0, 10**6))
 def test_many_years_of_slow_crons(designs: list[Design], limits: Limits, seed: int) -> None:

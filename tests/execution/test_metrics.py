@@ -18,7 +18,7 @@ from support.ticks import Automation
 from support.warehouse import NEXT_DAY, Warehouse, warehouse
 
 from dagster_sqlmesh_automation.assets.ledger.outcome import OutcomeStatus
-from dagster_sqlmesh_automation.automation.tick.decisions import REASONS
+from dagster_sqlmesh_automation.automation.tick.decision import REASONS
 from dagster_sqlmesh_automation.automation.tick.metrics import TickMetrics
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 

@@ -16,7 +16,8 @@ from dagster_sqlmesh_automation.automation.facts.facts import (
     Limits,
     Node,
 )
-from dagster_sqlmesh_automation.automation.tick.decisions import Decision, decide
+from dagster_sqlmesh_automation.automation.tick.decision import Decision
+from dagster_sqlmesh_automation.automation.tick.decisions import decide
 from dagster_sqlmesh_automation.config.rules import RetrySettings
 
 

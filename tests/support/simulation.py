@@ -6,99 +6,26 @@ What is missing, and what has been recorded, SQLMesh's own snapshots say. What t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
 
-from sqlmesh.core.dialect import parse
-from sqlmesh.core.model import load_sql_based_model
-from sqlmesh.core.snapshot import Snapshot, SnapshotChangeCategory, missing_intervals
-
-from dagster_sqlmesh_automation.assets.definitions.policy import Policy
 from dagster_sqlmesh_automation.assets.intervals import moment
 from dagster_sqlmesh_automation.assets.ledger.outcome import Outcome, OutcomeStatus
 from dagster_sqlmesh_automation.automation.facts.attempts import EndedRun, attempt_of
 from dagster_sqlmesh_automation.automation.facts.facts import (
     Attempt,
-    Due,
     DueState,
     Facts,
     Limits,
     Node,
 )
-from dagster_sqlmesh_automation.automation.facts.intervals import Range, due_since, joined
-from dagster_sqlmesh_automation.automation.tick.decisions import Decision, decide
+from dagster_sqlmesh_automation.automation.facts.intervals import Range
+from dagster_sqlmesh_automation.automation.tick.decision import Decision
+from dagster_sqlmesh_automation.automation.tick.decisions import decide
 
-DAY = timedelta(days=1)
-KINDS = {
-    "incremental": "INCREMENTAL_BY_TIME_RANGE (time_column ds)",
-    "full": "FULL",
-    "view": "VIEW",
-}
-
-
-@dataclass(frozen=True)
-class Design:
-    """One model of a random project."""
-
-    name: str
-    parents: tuple[str, ...]
-    cron: str
-    cron_tz: str | None
-    kind: str
-    policy: Policy
-
-
-class Twin:
-    """The snapshots of a project, and what has been recorded of them."""
-
-    def __init__(self, designs: Sequence[Design], start: datetime) -> None:
-        self.snapshots: dict[str, Any] = {}
-        self._looks: dict[str, tuple[datetime, datetime, list[Range]]] = {}
-        models: dict[str, Any] = {}
-        for design in designs:
-            zone = f", cron_tz '{design.cron_tz}'" if design.cron_tz else ""
-            reads = "".join(f", (SELECT MAX(x) FROM db.{p}) AS {p}" for p in design.parents)
-            text = (
-                f"MODEL (name db.{design.name}, kind {KINDS[design.kind]}, cron '{design.cron}'"
-                f"{zone}, start '{start:%Y-%m-%d}'); SELECT 1 AS x, '2026-01-01' AS ds{reads}"
-            )
-            model = load_sql_based_model(parse(text))
-            models[model.fqn] = model
-            snapshot = Snapshot.from_node(model, nodes=models)
-            snapshot.categorize_as(SnapshotChangeCategory.BREAKING)
-            self.snapshots[design.name] = snapshot
-
-    def missing(self, name: str, at: datetime) -> list[Range]:
-        """What SQLMesh would evaluate of a model at a moment."""
-        return self._look(name, at)[2]
-
-    def next_cron(self, name: str, at: datetime) -> datetime:
-        """When a model's cron elapses next."""
-        return self._look(name, at)[1]
-
-    def _look(self, name: str, at: datetime) -> tuple[datetime, datetime, list[Range]]:
-        look = self._looks.get(name)
-        if look is None or not look[0] <= at < look[1]:
-            snapshot = self.snapshots[name]
-            # SQLMesh looks at every interval since the model's start; what is recorded without a
-            # gap need not be looked at again.
-            settled = (
-                len(snapshot.intervals) == 1 and snapshot.model.kind.is_incremental_by_time_range
-            )
-            start = moment(snapshot.intervals[0][1]) - DAY if settled else None
-            missing = missing_intervals([snapshot], start=start, end=at, execution_time=at)
-            intervals = [(begin, end) for begin, end in missing.get(snapshot, [])]
-            look = self._looks[name] = (at, snapshot.node.cron_next(at), intervals)
-        return look
-
-    def record(self, name: str, intervals: Sequence[Range]) -> None:
-        """Records that intervals have been evaluated."""
-        for start, end in intervals:
-            self.snapshots[name].add_interval(start, end)
-        self._looks.pop(name, None)
+from .twin import Design, Twin
 
 
 @dataclass
@@ -147,6 +74,7 @@ class Simulation:
         self._active: list[SimulatedRun] = []
         self._attempts: dict[str, list[Attempt]] = {}
         self._requested_at: dict[str, datetime] = {}
+        self._ended_at: dict[str, datetime] = {}
 
     def until(self, end: datetime) -> Simulation:
         """Lives through the time up to a moment."""
@@ -175,7 +103,7 @@ class Simulation:
             plan_id="plan",
             planned_at=self.start,
             models=set(self.by_name),
-            due={node.fqn: due for node in self.nodes if (due := self._due(node.fqn, at))},
+            due={node.fqn: due for node in self.nodes if (due := self.twin.due(node.fqn, at))},
             next_cron={name: self.twin.next_cron(name, at) for name in self.twin.snapshots},
         )
         facts = Facts(
@@ -183,6 +111,8 @@ class Simulation:
             in_progress={name: run.run_id for run in self._active for name in run.models},
             attempts=self._attempts,
             requested_at=self._requested_at,
+            ended_at=self._ended_at,
+            started_at={run.run_id: run.started for run in self._active},
         )
         decisions = decide(self.nodes, facts, self.limits)
         requested = [name for name, decision in decisions.items() if decision.requested]
@@ -190,19 +120,12 @@ class Simulation:
             self._request(requested, at, decisions)
         return decisions
 
-    def _due(self, name: str, at: datetime) -> Due | None:
-        intervals = self.twin.missing(name, at)
-        if not intervals:
-            return None
-        snapshot = self.twin.snapshots[name]
-        since = due_since(snapshot, intervals, snapshot.intervals, (), None)
-        spans = tuple((moment(start), moment(end)) for start, end in joined(intervals))
-        return Due(spans, since=since if since is not None and since <= at else None)
-
     def _request(self, names: list[str], at: datetime, decisions: dict[str, Decision]) -> None:
         self.runs += 1
         if self.limits.models and len(names) > self.limits.models:
-            self.wrong.append(f"{at}: {len(names)} models in one run")
+            beyond = {name for name in names if decisions[name].beyond}
+            if len(beyond) != 1 or not set(names) <= beyond.union(*map(self._upstream, beyond)):
+                self.wrong.append(f"{at}: {len(names)} models in one run")
         if len(self._active) >= self.limits.executions:
             self.wrong.append(f"{at}: {len(self._active) + 1} runs at once")
         busy = {name for run in self._active for name in run.models}
@@ -238,6 +161,7 @@ class Simulation:
 
     def _end(self, run: SimulatedRun) -> None:
         self._active.remove(run)
+        self._ended_at.update(dict.fromkeys(run.models, run.ends))
         failed: set[str] = set()
         trouble = run.started < self.trouble_until
         alive = self.random.randrange(0, len(run.models)) if run.dies else len(run.models)
@@ -256,7 +180,8 @@ class Simulation:
     def _execute(self, run: SimulatedRun, name: str) -> None:
         done = self.executed.setdefault(name, [])
         for start, end in run.intervals[name]:
-            if moment(end) > run.started:
+            # In the hour before clocks jump ahead, SQLMesh takes an interval for ended that began.
+            if moment(end) > run.started and moment(end) > self.twin.floor(name, run.started):
                 self.wrong.append(f"{name}: {moment(end)} executed at {run.started}")
             if self.designs_kind(name) == "incremental" and any(
                 start < other_end and other_start < end for other_start, other_end in done
@@ -300,22 +225,3 @@ class Simulation:
                 upstream.add(parent)
                 queue.extend(self.by_name[parent].parents)
         return upstream
-
-
-def plain_runs(
-    designs: Sequence[Design], start: datetime, end: datetime, left_out: Callable[[str], bool]
-) -> Twin:
-    """What ``sqlmesh run`` every five minutes comes to, where nothing fails.
-
-    Moments at which no cron has elapsed since the last one change nothing and are passed over.
-    """
-    twin = Twin(designs, start)
-    five = timedelta(minutes=5)
-    at = start
-    while at <= end:
-        for design in designs:
-            if not left_out(design.name) and (intervals := twin.missing(design.name, at)):
-                twin.record(design.name, intervals)
-        following = min(twin.next_cron(design.name, at) for design in designs)
-        at = start + -(-(following - start) // five) * five
-    return twin
