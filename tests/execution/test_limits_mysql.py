@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -41,8 +40,7 @@ def test_a_query_that_takes_too_long_is_killed_and_its_session_is_not(
     project = tmp_path / "project"
     (project / "models").mkdir(parents=True)
     (project / "models" / "endless.sql").write_text(MODEL)
-    state = {"type": "duckdb", "database": str(project / "state.duckdb")}
-    gateway: dict[str, Any] = {"connection": server.connection, "state_connection": state}
+    gateway = {"connection": server.sqlmesh}
     defaults = {"dialect": "mysql", "start": f"{PLANNED_AT - timedelta(days=2):%Y-%m-%d}"}
     config = {"gateways": {"main": gateway}, "default_gateway": "main", "model_defaults": defaults}
     (project / "config.yaml").write_text(yaml.safe_dump(config))

@@ -38,22 +38,24 @@ def interrupt(launch: Launch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("executor", "again"),
+    ("executor", "isolation", "again"),
     [
-        pytest.param("in_process", force, id="forced"),
-        pytest.param("in_process", interrupt, id="interrupted_twice"),
-        pytest.param("multiprocess_2", force, id="forced_in_processes"),
+        pytest.param("in_process", "thread", force, id="forced"),
+        pytest.param("in_process", "process", interrupt, id="interrupted_twice"),
+        pytest.param("multiprocess_2", "process", force, id="forced_in_processes"),
     ],
 )
 def test_a_run_that_is_to_stop_at_once_leaves_no_statement_behind(
     tmp_path: Path,
     database: Database,
     executor: str,
+    isolation: str,
     again: Callable[[Launch], None],
 ) -> None:
     shop = endless_warehouse(tmp_path / "project", database, LAST)
     home = dagster_home(tmp_path / "home")
-    with Launch(shop.project, home, executor, at=NEXT_DAY) as launch:
+    isolated = {f"{PREFIX}ISOLATION": isolation}
+    with Launch(shop.project, home, executor, at=NEXT_DAY, variables=isolated) as launch:
         launch.wait_for(lambda: "shop.sibling" in launch.run.by_name() and running(database))
         launch.terminate()
         launch.wait_for(lambda: launch.status is dg.DagsterRunStatus.CANCELING)
