@@ -97,6 +97,8 @@ class RoundThread:
                 self._parts.place.call(Task.EXECUTE, self._parts.settings, request, side=self._side)
             except WorkerDied as death:
                 suspects = self._side.died(death)
+                if self._side.killed():
+                    return
                 request = replace(request, one_at_a_time=len(suspects) > 1)
             else:
                 return
@@ -117,6 +119,7 @@ class RoundThread:
     def _beat(self) -> None:
         while not self._done.wait(_LOOK_SECONDS):
             self._side.safely(self._side.look_at_run)
+            self._side.safely(self._side.deaths.look)
             self._side.safely(self._say_progress)
 
     def _say_progress(self) -> None:

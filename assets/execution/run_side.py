@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,8 +18,9 @@ from ..definitions.specs import AssetIndex
 from ..intervals import Interval
 from ..ledger.history import RunEvent
 from ..ledger.ledger import Ledger, has_step_workers, read_history
-from ..ledger.outcome import Legacy, Outcome, OutcomeStatus
+from ..ledger.outcome import Legacy, Outcome
 from ..worker.places import Place
+from .deaths import Deaths
 from .hard_stop import HardStop
 from .metrics import ExecutionMetrics
 from .pace import Pace
@@ -35,9 +35,6 @@ FRESH_SECONDS = 0.25
 
 _TERMINATED = frozenset({dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED})
 """What Dagster marks a run with that a person terminates."""
-
-_MOST_DEATHS = 3
-"""So many of SQLMesh's processes may die in one round, before the next tick's run goes on."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +88,7 @@ class RoundSide:
 
     Attributes:
         cancelling: Set once SQLMesh is to stop before the next model.
+        deaths: What is in flight, should SQLMesh's process end.
         admitted: Whether SQLMesh's side has had the lease.
     """
 
@@ -103,10 +101,9 @@ class RoundSide:
         self._pace = parts.pace
         self.cancelling = threading.Event()
         self._stop = HardStop(parts.settings.cancel_grace_seconds)
+        self.deaths = Deaths(parts.index, parts.place, self._stop, self.record, self.say)
         self.admitted = False
         self._broken: LedgerBroken | None = None
-        self._in_flight: Counter[str] = Counter()
-        self._deaths = 0
         self._looked = 0.0
         self._asked = 0.0
         self._metrics = ExecutionMetrics(parts.settings)
@@ -153,13 +150,6 @@ class RoundSide:
         """Whether to cancel what is being evaluated, and stop at once."""
         return self._stop.reached
 
-    def overran(self, model: str, error: str) -> None:
-        """Says that a model cannot be stopped."""
-        self.say(
-            f"{self._index.names[model]} goes on although {error}: it waits for something else "
-            "than a statement, or its engine cancels none; and a thread cannot be ended"
-        )
-
     def given_up(self) -> bool:
         """Whether to stop waiting for the lease: the run ends, or another process leads."""
         if time.monotonic() - self._looked > _LOOK_SECONDS:
@@ -194,36 +184,20 @@ class RoundSide:
             self._ledger.planned(self._number, batches)
 
     def began(self, model: str) -> None:
-        """Notes that a model is being evaluated, should it end the process."""
-        self._in_flight[model] += 1
+        """Notes that a model is being evaluated."""
+        self.deaths.began(model)
 
     def left(self, model: str) -> None:
         """Notes that it no longer is."""
-        self._in_flight[model] -= 1
+        self.deaths.left(model)
+
+    def overran(self, model: str, error: str) -> None:
+        """Ends SQLMesh's process for a model that goes on although it was cancelled."""
+        self.deaths.overran(model, error)
 
     def died(self, death: WorkerDied) -> Set[str]:
-        """Takes the end of SQLMesh's process in the middle of its work.
-
-        A model that was evaluated alone has failed with it. Of several nobody knows which one it
-        was, and none is blamed.
-
-        Returns:
-            Names of the models that were being evaluated.
-
-        Raises:
-            WorkerDied: It was none of the models, it has happened too often in this run, or the
-                run is to end: nothing goes on.
-        """
-        models, self._in_flight = +self._in_flight, Counter()
-        names = {self._index.names[model] for model in models}
-        self._deaths += 1
-        if len(models) == 1:
-            ((model, name),) = zip(models, names, strict=True)
-            self.record(Outcome(model, name, OutcomeStatus.FAILED, error=str(death.during(names))))
-        if not models or self._deaths == _MOST_DEATHS or self.cancelling.is_set():
-            raise death.during(names)
-        self.say(f"{death.during(names)} Another one goes on")
-        return names
+        """Takes the end of SQLMesh's process, as :meth:`.Deaths.bury`."""
+        return self.deaths.bury(death, self._left(), ending=self.cancelling.is_set())
 
     def record(self, outcome: Outcome) -> None:
         """Writes an outcome, and reports it where no step of the run does."""

@@ -7,13 +7,20 @@ import os
 import signal
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from support import counting
 from support.executors import Launch, dagster_home, executions, executions_log
 from support.odd_models import ABORTS, EXITS, HOARDS, ODD, TELLS, odd_model
 from support.warehouse import MODELS, NEXT_DAY, Warehouse, warehouse
 
-PROCESS = {"SQLMESH_AUTOMATION_ISOLATION": "process"}
+from dagster_sqlmesh_automation.config.settings import PREFIX
+
+PROCESS = {f"{PREFIX}ISOLATION": "process"}
+SLEEPS = "(folder / 'began').touch(); import time; time.sleep(3600)"
+
+
+OTHERS = ("shop.events", "shop.customers", "shop.totals", "shop.best")
 
 
 def shop_with(tmp_path: Path, odd: str, *, tasks: int = 1) -> Warehouse:
@@ -25,10 +32,13 @@ def shop_with(tmp_path: Path, odd: str, *, tasks: int = 1) -> Warehouse:
     return warehouse(tmp_path / "project", models=models, tasks=tasks)
 
 
-def launch(shop: Warehouse, tmp_path: Path, executor: str = "in_process") -> Launch:
+def launch(
+    shop: Warehouse, tmp_path: Path, executor: str = "in_process", **settings: str
+) -> Launch:
     (shop.project / ODD).touch()
     home = dagster_home(tmp_path / "home")
-    return Launch(shop.project, home, executor, at=NEXT_DAY, variables=PROCESS)
+    variables = {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
+    return Launch(shop.project, home, executor, at=NEXT_DAY, variables={**variables, **PROCESS})
 
 
 def statuses(run: Launch) -> dict[str, str]:
@@ -66,10 +76,7 @@ def test_a_model_that_ends_the_process_fails_alone(tmp_path: Path, odd: str, end
         done = run.finish()
         assert not done.success
         assert statuses(run) == {
-            "shop.events": "executed",
-            "shop.customers": "executed",
-            "shop.totals": "executed",
-            "shop.best": "executed",
+            **dict.fromkeys(OTHERS, "executed"),
             "shop.odd": "failed",
             "shop.reader": "skipped",
         }
@@ -94,8 +101,36 @@ def test_of_several_models_in_flight_the_one_that_ends_the_process_is_found(
 
 
 def test_it_ends_with_the_process_of_the_run(tmp_path: Path) -> None:
-    shop = shop_with(tmp_path, "(folder / 'began').touch(); import time; time.sleep(3600)")
+    shop = shop_with(tmp_path, SLEEPS)
     with launch(shop, tmp_path) as run:
         run.wait_for((shop.project / "began").exists)
         os.kill(run.process.pid, signal.SIGKILL)
+        assert not run.leftover_processes
+
+
+@pytest.mark.slow
+def test_a_model_that_sleeps_for_ever_fails_alone(tmp_path: Path) -> None:
+    shop = shop_with(tmp_path, SLEEPS, tasks=2)
+    rules = json.dumps({"shop.odd": {"max_seconds": 1}})
+    with launch(shop, tmp_path, models=rules) as run:
+        done = run.finish()
+        assert statuses(run) == {
+            **dict.fromkeys(OTHERS, "executed"),
+            "shop.odd": "failed",
+            "shop.reader": "skipped",
+        }
+        assert "max_seconds" in (done.by_name()["shop.odd"].error or "")
+        assert not run.leftover_processes
+
+
+@pytest.mark.slow
+def test_a_model_that_sleeps_for_ever_is_stopped_with_its_run(tmp_path: Path) -> None:
+    shop = shop_with(tmp_path, SLEEPS)
+    with launch(shop, tmp_path, cancel_grace_seconds="0") as run:
+        run.wait_for((shop.project / "began").exists)
+        run.terminate()
+        run.finish()
+        assert run.status is dg.DagsterRunStatus.CANCELED
+        assert statuses(run)["shop.odd"] == "cancelled"
+        assert "failed" not in statuses(run).values()
         assert not run.leftover_processes
