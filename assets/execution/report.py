@@ -13,6 +13,7 @@ from ..dagster_internals import (
     extract_data_version_from_entry,
 )
 from ..definitions.specs import AssetIndex
+from ..intervals import interval_to_json
 from ..ledger.outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
 from ..ledger.run_tags import BACKFILL_TAG
 
@@ -102,7 +103,7 @@ def outcome_metadata(outcome: Outcome) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "sqlmesh/outcome": outcome.status.value,
         "sqlmesh/model": outcome.name,
-        "sqlmesh/intervals": dg.MetadataValue.json(outcome.to_json()["intervals"]),
+        "sqlmesh/intervals": dg.MetadataValue.json(list(map(interval_to_json, outcome.intervals))),
         "sqlmesh/batches": outcome.batches,
         "sqlmesh/duration_ms": outcome.duration_ms,
     }

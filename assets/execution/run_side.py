@@ -13,7 +13,7 @@ import dagster as dg
 
 from ...config.errors import LedgerBroken, WorkerDied
 from ...config.settings import AutomationSettings
-from ..dagster_internals import FINISHED_STATUSES, is_marked_as_cancelled
+from ..dagster_internals import is_marked_as_cancelled
 from ..definitions.specs import AssetIndex
 from ..intervals import Interval
 from ..ledger.history import RunEvent
@@ -22,6 +22,7 @@ from ..ledger.outcome import Legacy, Outcome
 from ..worker.places import Place
 from .deaths import Deaths
 from .hard_stop import HardStop
+from .looks import goes_on
 from .metrics import ExecutionMetrics
 from .pace import Pace
 from .report import report_without_step
@@ -247,10 +248,10 @@ class RoundSide:
 
     def look_at_run(self) -> None:
         """Cancels where the run has ended, or is to end."""
+        if goes_on(self._instance, self._run.run_id):
+            return
+        self.cancelling.set()
         run = self._instance.get_run_by_id(self._run.run_id)
-        over = {*FINISHED_STATUSES, dg.DagsterRunStatus.CANCELING}
-        if run is None or run.status in over:
-            self.cancelling.set()
         if run is not None and run.status in _TERMINATED:
             self._stop.ending()
         if run is not None and run.status is dg.DagsterRunStatus.CANCELED:
