@@ -154,6 +154,8 @@ class Facts:
         attempts: The last runs of a model after which it is due nevertheless, newest first, by
             ``fqn``; as far back as they may count.
         unautomated: ``fqn`` of the models whose assets have no automation condition.
+        withheld: ``fqn`` of the models that a user's part of their condition holds, as far as
+            that has been asked.
         requested_at: When each model with a least gap was last requested, by ``fqn``.
         evaluated_at: When a model was last evaluated, by ``fqn``; of those with a schedule and
             only a partial interval due.
@@ -170,6 +172,7 @@ class Facts:
     ended_at: Mapping[str, datetime] = field(default_factory=dict)
     started_at: Mapping[str, datetime] = field(default_factory=dict)
     unautomated: Set[str] = frozenset()
+    withheld: Set[str] = frozenset()
 
     def since(self, node: Node) -> datetime:
         """Since when a model is due: with partial intervals, since its last evaluation."""

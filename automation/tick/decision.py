@@ -8,6 +8,9 @@ from datetime import datetime
 from ...assets.intervals import spoken_end, spoken_start
 from ..facts.facts import Due, spoken, spoken_intervals
 
+WITHHELD = "by what was added to its automation condition"
+"""Why a model is held that nothing of SQLMesh's holds."""
+
 REASONS = (
     "plan",
     "schedule",

@@ -8,7 +8,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from ..facts.facts import Facts, Limits, Node, spoken
-from .decision import Decision
+from .decision import WITHHELD, Decision
 from .related import upstream_of_requested, upstream_of_runs
 from .retries import retry
 from .turns import Turns, take_turns
@@ -197,6 +197,8 @@ def _schedule(node: Node, facts: Facts, resumed: datetime | None, zone: ZoneInfo
     policy, at = node.policy, facts.state.at
     if node.fqn in facts.unautomated:
         return "not automated: its asset has no automation condition"
+    if node.fqn in facts.withheld:
+        return WITHHELD
     if policy.paused:
         origin = policy.origins.get("paused") or policy.origins.get("schedule")
         return f"paused by {origin}"

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from ..facts.facts import Attempt, DueState, spoken, spoken_intervals
-from .decision import Decision
+from ..facts.facts import Attempt, DueState, Facts, spoken, spoken_intervals
+from .decision import WITHHELD, Decision
 
 
 @dataclass(frozen=True)
@@ -20,22 +20,30 @@ class TickPlan:
     Attributes:
         environment: The SQLMesh environment.
         zone: The IANA zone of times in messages.
-        state: What SQLMesh holds due.
         decisions: The decision on every model and standalone audit, by ``fqn``.
-        attempts: The last runs that failed to evaluate a due model, newest first, by ``fqn``.
         parents: The ``fqn`` of everything that a model or standalone audit reads, by ``fqn``.
         keys: The asset key of every model, by ``fqn``.
+        facts: What they were decided from.
         warnings: What was read and could not be used, and so was left out; a line each.
     """
 
     environment: str
     zone: str
-    state: DueState
     decisions: Mapping[str, Decision]
-    attempts: Mapping[str, Sequence[Attempt]]
     parents: Mapping[str, Sequence[str]]
     keys: Mapping[str, dg.AssetKey]
+    facts: Facts
     warnings: Sequence[str] = ()
+
+    @property
+    def state(self) -> DueState:
+        """Returns what SQLMesh holds due."""
+        return self.facts.state
+
+    @property
+    def attempts(self) -> Mapping[str, Sequence[Attempt]]:
+        """Returns the last runs that failed to evaluate a due model, newest first, by ``fqn``."""
+        return self.facts.attempts
 
     @cached_property
     def due(self) -> list[Decision]:
@@ -51,6 +59,11 @@ class TickPlan:
     def requested(self) -> list[Decision]:
         """Returns the decisions on the models that the tick requests."""
         return [decision for decision in self.due if decision.requested]
+
+    @property
+    def is_limited(self) -> bool:
+        """Returns whether models have no place because others are requested."""
+        return bool(self.requested) and any(decision.limits for decision in self.due)
 
     @cached_property
     def shown(self) -> int:
@@ -106,7 +119,7 @@ class TickPlan:
         """Yields a line for each model that its own condition holds and SQLMesh does not."""
         for decision in self.requested:
             if decision.is_evaluated and self.keys[decision.model] not in requested:
-                yield f"{decision.name} held: by what was added to its automation condition"
+                yield f"{decision.name} held: {WITHHELD}"
 
     def lines(self) -> Iterator[str]:
         """Yields the tick in words: every due model, its intervals, and what holds it."""

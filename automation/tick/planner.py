@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -44,10 +45,6 @@ class Planner:
         manifest: The models of the environment.
         index: Tells which assets and checks stand for them.
         policies: How each model is automated, by ``fqn``.
-
-    Attributes:
-        composed: Whether some asset's condition is not ours alone, so that its result may change
-            while our decision stays.
     """
 
     def __init__(
@@ -77,10 +74,18 @@ class Planner:
         self._priorities = {fqn: policy.priority for fqn, policy in policies.items()}
         self._graph: BaseAssetGraph[Any] | None = None
         self._unautomated: Set[str] = frozenset()
-        self.composed = False
+        self._composed: Set[str] = frozenset()
         self._reader: DueReader | None = None
         self._lock = threading.Lock()
         self._plans: WeakKeyDictionary[AssetGraphView, TickPlan] = WeakKeyDictionary()
+
+    @property
+    def composed(self) -> bool:
+        """Returns whether some condition is not ours alone.
+
+        Its result may change while our decision stays.
+        """
+        return bool(self._composed)
 
     @property
     def checks(self) -> list[dg.AssetCheckKey]:
@@ -102,22 +107,47 @@ class Planner:
             facts = self._facts(instance, state, due) if due else Facts(state)
         except NotImplementedError as error:
             raise StorageLacking(lacking(error)) from error
-        decisions = decide(self._nodes, facts, self._limits)
+        return self._plan(facts, self._limits, self._runs.take_unusable())
+
+    def _plan(self, facts: Facts, limits: Limits, unusable: Sequence[str]) -> TickPlan:
+        decisions = decide(self._nodes, facts, limits)
         return TickPlan(
             environment=self._settings.environment,
             zone=self._settings.timezone,
-            state=state,
             decisions=decisions,
-            attempts=facts.attempts,
             parents=self._parents,
             keys=self._index.keys,
+            facts=facts,
             warnings=[
                 *self._outdated,
-                *state.warnings,
+                *facts.state.warnings,
                 *(decision.beyond for decision in decisions.values() if decision.beyond),
-                *self._runs.take_unusable(),
+                *unusable,
             ],
         )
+
+    def unlimited(self, plan: TickPlan) -> TickPlan:
+        """Returns what a tick would decide if a run could have any number of models."""
+        return self._plan(plan.facts, replace(self._limits, models=0), ())
+
+    def without(self, plan: TickPlan, withheld: Set[dg.AssetKey]) -> TickPlan:
+        """Returns what a tick decides once it is known which models users' conditions hold.
+
+        Args:
+            plan: What it decided without that.
+            withheld: The assets that are not requested although nothing of SQLMesh's holds them.
+        """
+        held = {
+            node.fqn
+            for node in self._nodes
+            if node.fqn in self._composed
+            and plan.keys[node.fqn] in withheld
+            and (
+                not node.policy.waits_for_upstream
+                or withheld.isdisjoint(plan.requested_upstream(node.fqn))
+            )
+        }
+        return self._plan(replace(plan.facts, withheld=held), self._limits, ()) if held else plan
 
     def _facts(self, instance: dg.DagsterInstance, state: DueState, due: Sequence[Node]) -> Facts:
         """Reads what Dagster records of the models that are due."""
@@ -152,10 +182,11 @@ class Planner:
             fqn: graph.get(key).automation_condition for fqn, key in keys.items() if graph.has(key)
         }
         self._unautomated = {fqn for fqn, condition in conditions.items() if condition is None}
-        self.composed = any(
-            condition is not None and condition.get_label() != LABEL
-            for condition in conditions.values()
-        )
+        self._composed = {
+            fqn
+            for fqn, condition in conditions.items()
+            if condition is not None and condition.get_label() != LABEL
+        }
         self._graph = graph
 
     def recover(self, instance: dg.DagsterInstance) -> Iterator[str]:

@@ -167,6 +167,8 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
     def _evaluate_conditions(
         self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]
     ) -> SensorExecutionData:
+        if self._planner.composed and plan.is_limited:
+            plan = self._replaced(context, plan, tags)
         evaluation = self._evaluation(context, plan, tags)
         # Every condition is handed the evaluation's one view of the asset graph.
         self._planner.attach(graph_view(evaluation), plan)
@@ -191,6 +193,26 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             cursor=cursor_text,
             evaluations=evaluations,
         )
+
+    def _replaced(
+        self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]
+    ) -> TickPlan:
+        """Returns a plan in which what users' conditions hold takes no place from others.
+
+        Their conditions are asked with nothing limited, as only an evaluation can tell.
+        """
+        unlimited = self._planner.unlimited(plan)
+        evaluation = self._evaluation(context, unlimited, tags)
+        self._planner.attach(graph_view(evaluation), unlimited)
+        requests, _, _ = evaluation.evaluate()
+        requested = {key for request in requests for key in request.asset_selection or ()}
+        wanted = {unlimited.keys[each.model] for each in unlimited.requested if each.is_evaluated}
+        replaced = self._planner.without(unlimited, wanted - requested)
+        if replaced is unlimited:
+            return plan
+        for line in replaced.lines():
+            context.log.info(line)
+        return replaced
 
     def _evaluation(
         self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]

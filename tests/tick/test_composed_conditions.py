@@ -24,15 +24,15 @@ Change = Callable[[dg.AutomationCondition[Any]], dg.AutomationCondition[Any] | N
 
 
 class Changed(SQLMeshTranslator):
-    """Changes the condition of ``staging.orders``."""
+    """Changes the condition of one model."""
 
-    def __init__(self, change: Change) -> None:
-        self.change = change
+    def __init__(self, change: Change, model: str = "staging.orders") -> None:
+        self.change, self.model = change, model
 
     def get_automation_condition(
         self, model: ManifestModel, default: dg.AutomationCondition[Any]
     ) -> dg.AutomationCondition[Any] | None:
-        return self.change(default) if model.name == "staging.orders" else default
+        return self.change(default) if model.name == self.model else default
 
 
 @pytest.fixture
@@ -68,6 +68,22 @@ def test_what_reads_a_model_that_its_own_condition_holds_waits_for_it(
     assert reason.condition_snapshot.label == (
         "upstream staging/orders is due and held by its own condition"
     )
+
+
+def test_a_model_that_its_own_condition_holds_takes_no_place_from_others(
+    example: Path, instance: dg.DagsterInstance
+) -> None:
+    settings = AutomationSettings(project=example, max_models_per_run=1)
+    (first,) = Automation(example, instance, Location(settings)).tick(FIRST).plan.requested
+
+    location = Location(settings, Changed(lambda default: default & NEVER, first.name))
+    automation = Automation(example, instance, location)
+    location.planner.learn(automation.repository.asset_graph)
+    tick = automation.tick(FIRST)
+    assert len(tick.requested) == 1
+    assert tick.requested.isdisjoint({first.name.replace(".", "/")})
+    (ours,) = (e for e in tick.evaluations if e.key == dg.AssetKey(first.name.split(".")))
+    assert "by what was added to its automation condition" in str(ours)
 
 
 def test_a_model_without_a_condition_holds_what_reads_it(

@@ -23,6 +23,7 @@ from dagster_sqlmesh_automation.config.cron import Schedule
 
 SIX = Policy(schedule=Schedule("0 6 * * *", "UTC"))
 LIMITS = Limits()
+FACTS = Facts(DueState(AT, "plan", AT, set(), {}, {}))
 FAILED = failed(moment("00:00:10"), why="audit not_null failed")
 
 # days (external) -> orders (hourly) -> daily (daily); audit reads daily; other reads nothing
@@ -78,12 +79,12 @@ def test_an_external_model_is_audited_with_what_reads_it(due: str, expected: str
 
 def test_one_that_waits_for_a_reader_is_not_counted_as_due() -> None:
     decisions = decided("days")
-    plan = TickPlan("prod", "UTC", DueState(AT, "plan", AT, set(), {}, {}), decisions, {}, {}, {})
+    plan = TickPlan("prod", "UTC", decisions, {}, {}, FACTS)
     assert plan.counted == "0 of 3 models due"
     assert plan.skip_message == "0 of 3 models due; next: assert_daily at 2026-11-24 01:00:30 UTC"
 
     parents = {"orders": ["days"], "days": []}
-    plan = TickPlan("prod", "UTC", plan.state, decided("days orders audit"), {}, parents, {})
+    plan = TickPlan("prod", "UTC", decided("days orders audit"), parents, {}, FACTS)
     assert plan.counted == "1 of 3 models due and 1 standalone audit and 1 external model"
     # It has no asset of ours whose condition could hold what reads it.
     assert list(plan.requested_upstream("orders")) == []
