@@ -82,6 +82,7 @@ def kinds(executed: list[tuple[str, str, str]], tag: str) -> list[str]:
 
 
 @pytest.mark.parametrize("tasks", [1, 4])
+@pytest.mark.in_thread
 def test_all_that_a_run_has_the_warehouse_do_carries_its_id_as_sqlmesh_run_tags_it(
     tmp_path: Path,
     instance: dg.DagsterInstance,
@@ -115,6 +116,7 @@ def test_all_that_a_run_has_the_warehouse_do_carries_its_id_as_sqlmesh_run_tags_
     assert executions() == before + 1
 
 
+@pytest.mark.in_thread
 def test_two_runs_in_one_process_have_an_id_each_and_ticks_have_none(
     tmp_path: Path, instance: dg.DagsterInstance, executed: list[tuple[str, str, str]]
 ) -> None:

@@ -219,6 +219,7 @@ def test_what_a_run_does_not_select_fails_all_the_same_where_the_run_needs_it(
 IN_A_RUN = "__import__('threading').current_thread().name.startswith('sqlmesh-')"
 
 
+@pytest.mark.in_thread
 def test_a_signal_that_raises_in_runs_alone_counts_attempts_with_the_usual_delays(
     shop: Automation, answers: Path, executions: Count
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_signal_that_raises_in_runs_alone_counts_attempts_with_the_usual_delay
     assert held.endswith("attempt 3 of 3; tried again at its next cron tick, 2026-10-16 00:00 UTC")
 
 
+@pytest.mark.in_thread
 def test_a_signal_that_raises_in_ticks_alone_leaves_a_run_by_hand_as_it_is(
     shop: Automation, answers: Path
 ) -> None:
