@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ROUNDS = 25
-_TURNS = 200_000
+_TURNS = 1_000_000
 
 NOISY = 0.10
 """Repeats that differ by a larger part of their median say little."""

@@ -127,14 +127,19 @@ class Results:
     @property
     def noisy(self) -> list[Record]:
         """What was repeated with another result."""
-        return [record for record in self.records if record.noisy]
+        return [record for record in self.repeated if record.noisy]
+
+    @property
+    def repeated(self) -> list[Record]:
+        """What was done more than once."""
+        return [record for record in self.records if record.repeats and len(record.seconds) > 1]
 
     def to_json(self) -> str:
         """Returns the results as JSON."""
         return json.dumps(
             {
                 "machine": dict(self.machine),
-                "quiet": not self.noisy,
+                "quiet": bool(self.repeated) and not self.noisy,
                 "noise": [{"when": when, **asdict(noise)} for when, noise in self.noises],
                 "records": [asdict(each) | {"noisy": each.noisy} for each in self.records],
                 "ratios": [asdict(ratio) | {"met": ratio.met} for ratio in self.ratios],
@@ -177,11 +182,13 @@ class Results:
 
     def verdict(self) -> list[str]:
         """Says whether the call can be called quiet, and how the machine was meanwhile."""
-        repeated = [record for record in self.records if record.repeats and len(record.seconds) > 1]
-        verdict = f"A quiet call: the repeats of each of {len(repeated)} rows are within 10 %."
+        rows = len(self.repeated)
+        verdict = f"A quiet call: the repeats of each of {rows} rows are within 10 %."
+        if not self.repeated:
+            verdict = "Nothing was repeated, so this call does not say how quiet it was."
         if self.noisy:
             verdict = (
-                f"**A noisy call**: the repeats of {len(self.noisy)} of {len(repeated)} rows "
+                f"**A noisy call**: the repeats of {len(self.noisy)} of {rows} rows "
                 "differ by more than 10 %. They, and the ratios made of them, are marked with ~."
             )
         if not self.noises:

@@ -13,7 +13,7 @@ from measures import Bench
 from memory import MemoryWatch
 from noise import noise
 from processes import on_cores
-from results import CONNECTED, DAGSTER, OURS, SQLMESH, Ratio, Record, Results, fitted_exponent
+from results import CONNECTED, DAGSTER, OURS, PEER, SQLMESH, Ratio, Record, Results, fitted_exponent
 from run_measures import PROCESS, THREAD, ours
 from support.postgres import Server
 from support.projects import ROOT
@@ -67,6 +67,8 @@ def test_what_failed_and_what_was_missed_stands_in_the_table() -> None:
 
 def test_a_call_is_not_called_quiet_where_its_repeats_differ() -> None:
     results = Results(machine={"cores": "2"})
+    results.add(Record("run", "trivial", PEER, 20, [7.0]))
+    assert "Nothing was repeated" in results.to_markdown()
     quiet = results.add(Record("run", "trivial", SQLMESH, 20, [1.0, 1.09]))
     results.add(Record("visibility", "trivial", OURS, 20, [0.1, 9.0], repeats=False))
     assert "A quiet call: the repeats of each of 1 rows" in results.to_markdown()
