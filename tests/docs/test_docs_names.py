@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,7 @@ OTHERS = {
     "SQLMESH__CACHE_DIR",
     "SQLMESH__DISABLE_ANONYMIZED_ANALYTICS",
     "TAG",
+    *(each.name for each in signal.Signals),
 }
 """Names in capitals that are no settings."""
 
