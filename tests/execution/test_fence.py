@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 from support.agreement import disagreements, tick_until_idle
 from support.executors import Launch, dagster_home
-from support.fence import MODELS as GATED, ROWS, PostgresGate, cases, takes_over
+from support.fence import (
+    DONE,
+    MODELS as GATED,
+    ROWS,
+    PostgresGate,
+    cases,
+    has_done,
+    takes_over,
+)
 from support.postgres import Server, running_server
 from support.warehouse import NEXT_DAY, PLANNED_AT, warehouse
 
@@ -50,6 +58,7 @@ def test_a_server_that_restarts_in_mid_batch_while_a_second_run_waits(
             first.wait_for(gate.waiting)
             (tmp_path / "open").touch()
             second.wait_for(lambda: f"being evaluated by run {first.run_id}" in second.told())
+            first.wait_for(lambda: has_done(first, model, DONE[model]))
             if first_run == "stopped":
                 first.process.send_signal(signal.SIGSTOP)
             server.stop()

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from .executors import Launch, dagster_home
@@ -159,6 +160,9 @@ def takes_over(folder: Path, database: Base, state: Base, model: str, *, stopped
         names = {f"shop.{Path(path).stem}" for path in kind.models}
         first.wait_for(lambda: DONE[model] & names <= {*first.run.by_name()})
         writers = gate.waiting()
+        # Once its step has started, the run writes nothing more: stopped while it does, it would
+        # keep Dagster's storage from the second one.
+        first.wait_for(lambda: f"shop__{model}" in started(first))
         if stopped:
             first.process.send_signal(signal.SIGSTOP)
         end_lease(state, first.run_id)
@@ -177,6 +181,17 @@ def takes_over(folder: Path, database: Base, state: Base, model: str, *, stopped
     assert not lost.success
     assert {outcome.status.value for outcome in lost.outcomes.values()} <= {"executed"}
     assert "lease was lost" in told
+
+
+def has_done(launch: Launch, model: str, others: set[str]) -> bool:
+    """Whether a run has done all that it can while a model waits.
+
+    With the start of the model's step it has also written all that it has to say of the others:
+    stopped while it writes, it would keep Dagster's storage from other runs.
+    """
+    starts = launch.run.events(dg.DagsterEventType.STEP_START)
+    steps = {event.step_key for event in starts}
+    return others <= {*launch.run.by_name()} and f"shop__{model}" in steps
 
 
 def end_lease(state: Base, run_id: str) -> None:
