@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -60,11 +61,12 @@ def test_a_server_that_restarts_in_mid_batch_while_a_second_run_waits(
             second.wait_for(lambda: f"being evaluated by run {first.run_id}" in second.told())
             first.wait_for(lambda: has_done(first, model, DONE[model]))
             if first_run == "stopped":
-                first.process.send_signal(signal.SIGSTOP)
+                os.killpg(first.process.pid, signal.SIGSTOP)
             server.stop()
             server.start()
             for launch in (second, first):
-                launch.process.send_signal(signal.SIGCONT)
+                if launch is first and first_run == "stopped":
+                    os.killpg(first.process.pid, signal.SIGCONT)
                 assert not launch.finish().success, launch.told()
                 assert "lease was lost" in launch.told()
             assert second.run.outcomes == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,7 +150,7 @@ def takes_over(folder: Path, database: Base, state: Base, model: str, *, stopped
         database: The warehouse.
         state: Where SQLMesh's state is.
         model: The one that runs.
-        stopped: Whether the first run's process is stopped, so that it can do nothing about it.
+        stopped: Whether the first run's processes are stopped, so that it can do nothing about it.
     """
     kind = MariaDBGate if isinstance(database, MariaDB) else PostgresGate
     shop = warehouse(folder / "project", database, state=state, models=kind.models, raw=kind.raw)
@@ -158,13 +159,10 @@ def takes_over(folder: Path, database: Base, state: Base, model: str, *, stopped
         first.wait_for(gate.waiting)
         # What is written and not recorded when the lease is lost is evaluated again: not for this.
         names = {f"shop.{Path(path).stem}" for path in kind.models}
-        first.wait_for(lambda: DONE[model] & names <= {*first.run.by_name()})
+        first.wait_for(lambda: has_done(first, model, DONE[model] & names))
         writers = gate.waiting()
-        # Once its step has started, the run writes nothing more: stopped while it does, it would
-        # keep Dagster's storage from the second one.
-        first.wait_for(lambda: f"shop__{model}" in started(first))
         if stopped:
-            first.process.send_signal(signal.SIGSTOP)
+            os.killpg(first.process.pid, signal.SIGSTOP)
         end_lease(state, first.run_id)
         with Launch(shop.project, home, "in_process", at=NEXT_DAY) as second:
             second.wait_for(lambda: gate.waiting() - writers)
@@ -172,7 +170,7 @@ def takes_over(folder: Path, database: Base, state: Base, model: str, *, stopped
             done = second.finish()
             assert done.success, second.told()
         if stopped:
-            first.process.send_signal(signal.SIGCONT)
+            os.killpg(first.process.pid, signal.SIGCONT)
         lost = first.finish()
         told = first.told()
     expected = {name: count for name, count in ROWS.items() if f"shop.{name}" in names}
