@@ -16,13 +16,13 @@ from contextlib import suppress
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from typing import Any
+from typing import Any, NoReturn
 
 from ..evaluation.tasks import run_task, warm_up
 from .wire import Answer, Logged, Order, Question, crossing
 
 
-def serve(connection: Connection, lifeline: int) -> None:
+def serve(connection: Connection, lifeline: int) -> NoReturn:
     """Executes orders until the run's process closes the connection.
 
     Args:
@@ -43,6 +43,11 @@ def serve(connection: Connection, lifeline: int) -> None:
             order: Order = connection.recv()
             _take_over(order, connection)
             side.send(_executed(order, side))
+    # As the processes of runs and steps themselves end: what Python does at its exit, to take apart
+    # thousands of modules, takes a second, and the run would wait for it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _end_with(lifeline: int) -> None:

@@ -22,7 +22,7 @@ from .memory import kills_for_memory
 from .wire import Answer, Logged, Order, Question, crossing, levels
 
 _END_SECONDS = 5.0
-"""How long a child may take to end by itself, with what models have it do at its exit."""
+"""How long a child may take to end by itself."""
 
 _PROGRAM = """
 import sys
@@ -165,7 +165,7 @@ class InProcess:
         return True
 
     def close(self) -> None:
-        """Ends the process, once it has done what Python does at its exit."""
+        """Ends the process."""
         if self._process is not None:
             self._connection.close()
             try:
