@@ -13,12 +13,24 @@ from .schema import tick_json
 from .warehouse import Warehouse
 
 
-def tick_until_idle(shop: Warehouse, home: Path, at: datetime, most: int = 4) -> list[Any]:
-    """Ticks of the command line until one asks for nothing; their documents."""
+def tick_until_idle(
+    shop: Warehouse, home: Path, at: datetime, most: int = 4, **variables: str
+) -> list[Any]:
+    """Ticks of the command line until one asks for nothing; their documents.
+
+    Args:
+        shop: The project.
+        home: Its ``DAGSTER_HOME``.
+        at: The moment of the ticks.
+        most: How many ticks at most.
+        variables: Environment variables.
+    """
     ticks: list[Any] = []
     while not ticks or ticks[-1]["run_id"] is not None:
         assert len(ticks) < most, ticks[-1]
-        ticks.append(tick_json(shop.project, "--at", at.isoformat(), DAGSTER_HOME=home))
+        ticks.append(
+            tick_json(shop.project, "--at", at.isoformat(), DAGSTER_HOME=home, **variables)
+        )
     return ticks
 
 
