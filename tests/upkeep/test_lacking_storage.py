@@ -126,7 +126,7 @@ def test_every_method_of_a_storage_that_is_called_is_listed_here() -> None:
                 text = path.read_text()
                 called |= {*re.findall(r"\bstorage\.([a-z_]+)\(", text)}
                 called |= {*re.findall(r"\b_?instance\.(?:\w+_storage\.)?([a-z_]+)\(", text)}
-    events_of_runs = {"get_records_for_run", "report_engine_event", "get_run_by_id"}
+    events_of_runs = {"get_records_for_run", "report_engine_event", "get_run_by_id", "get_run_ids"}
     reports = {"report_runless_asset_event", "report_run_failed", "store_asset_event"}
     through = {
         "get_daemon_statuses": "get_daemon_heartbeats",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from support import projects
 from support.ticks import Automation
 from support.warehouse import NEXT_DAY, PLANNED_AT, START, Warehouse, warehouse
 
-from dagster_sqlmesh_automation.automation.tick.plan import TickPlan
 from dagster_sqlmesh_automation.automation.upkeep.outside import OutsideEvaluations
 
 NAMES = {f"shop/{name}" for name in ("events", "customers", "totals", "best")}
@@ -256,14 +256,9 @@ def test_a_tick_reports_for_some_seconds_only_and_the_next_ones_go_on(
 
 def test_while_a_plan_is_being_applied_nothing_is_reported(automation: Automation) -> None:
     planner = automation.location.planner
-    plan: TickPlan = planner.plan(automation.instance, PLANNED_AT)
-    unfinished = type(plan.state)(
-        **{
-            **{name: getattr(plan.state, name) for name in plan.state.__slots__},
-            "planned_at": None,
-        }
-    )
-    plan = type(plan)(**{**vars(plan), "state": unfinished})
+    plan = planner.plan(automation.instance, PLANNED_AT)
+    unfinished = replace(plan.facts, state=replace(plan.state, planned_at=None))
+    plan = replace(plan, facts=unfinished)
     assert list(planner.report_outside(automation.instance, plan)) == []
     assert counts(automation) == dict.fromkeys(NAMES, 0)
 
