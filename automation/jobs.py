@@ -2,7 +2,6 @@
 
 # Without postponed annotations: Dagster takes an op's Config from the annotation itself.
 
-from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -16,11 +15,9 @@ from ..assets.evaluation.plans import (
     markdown,
     spoken_ranges,
 )
-from ..assets.worker.places import Place
+from ..assets.worker.places import Places
 from ..config.commands import sqlmesh_command
 from ..config.settings import AutomationSettings
-
-Places = Callable[[], Place]
 
 
 class RestateConfig(dg.Config):

@@ -24,7 +24,6 @@ from .rules import (
     ZoneName,
 )
 from .sources import PREFIX as PREFIX
-from .waits import CancelGraceSeconds, LeaseTimeoutSeconds
 
 
 class AutomationSettings(ReadSettings):
@@ -84,8 +83,25 @@ class AutomationSettings(ReadSettings):
             "Nothing but a manifest is overwritten."
         ),
     )
-    lease_timeout_seconds: LeaseTimeoutSeconds = 3600
-    cancel_grace_seconds: CancelGraceSeconds = None
+    lease_timeout_seconds: int = Field(
+        default=3600,
+        ge=0,
+        le=31_536_000,
+        description=(
+            "How long a run waits for others that evaluate the same models, or have the same "
+            "DuckDB file open, in seconds."
+        ),
+    )
+    cancel_grace_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        le=604_800,
+        description=(
+            "How long models in flight may go on after their run was terminated, in seconds; then "
+            "their statements are cancelled. Without it they go on to their end, unless the run is "
+            "terminated again."
+        ),
+    )
     max_concurrent_executions: int = Field(
         default=4,
         ge=1,

@@ -70,11 +70,7 @@ class InFlight:
         stopped: Whether all of them are cancelled because the run is stopped at once.
     """
 
-    def __init__(
-        self,
-        began: Callable[[str], None] | None = None,
-        left: Callable[[str], None] | None = None,
-    ) -> None:
+    def __init__(self, began: Callable[[str], None], left: Callable[[str], None]) -> None:
         self._began, self._left = began, left
         self._lock = threading.Lock()
         self._batches: list[Batch] = []
@@ -95,8 +91,7 @@ class InFlight:
             name: The name that a person knows it by.
         """
         batch = Batch(model, name)
-        if self._began is not None:
-            self._began(model)
+        self._began(model)
         with self._lock:
             self._batches.append(batch)
         try:
@@ -105,8 +100,7 @@ class InFlight:
             batch.close()
             with self._lock:
                 self._batches.remove(batch)
-            if self._left is not None:
-                self._left(model)
+            self._left(model)
 
     def recording(self) -> None:
         """What the calling thread has evaluated is about to be recorded: too late to cancel it."""

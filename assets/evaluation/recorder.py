@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ..intervals import Interval, contiguous
-from ..ledger.outcome import FAILURES, AuditOutcome, Legacy, Outcome, OutcomeStatus
+from ..ledger.outcome import FAILURES, IN_MIDDLE, AuditOutcome, Legacy, Outcome, OutcomeStatus
 
 
 @dataclass
@@ -186,7 +186,7 @@ class Recorder:
     def stopped(self, model: str) -> None:
         """Takes that the run was stopped in the middle of a model."""
         with self._lock:
-            self._progress[model].reason = "while it was evaluated"
+            self._progress[model].reason = IN_MIDDLE
 
     def absent(self, model: str, name: str, environment: str) -> None:
         """Takes a selected model that the environment does not hold."""

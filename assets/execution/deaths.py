@@ -7,7 +7,7 @@ from collections.abc import Callable, Set
 
 from ...config.errors import WorkerDied
 from ..definitions.specs import AssetIndex
-from ..ledger.outcome import Outcome, OutcomeStatus
+from ..ledger.outcome import IN_MIDDLE, Outcome, OutcomeStatus
 from ..worker.places import Place
 from .hard_stop import HardStop
 
@@ -123,6 +123,6 @@ class Deaths:
 
     def _cancel(self, models: Set[str], *, in_flight: Set[str]) -> None:
         for model in models:
-            reason = "while it was evaluated" if model in in_flight else ""
+            reason = IN_MIDDLE if model in in_flight else ""
             name = self._index.names[model]
             self._record(Outcome(model, name, OutcomeStatus.CANCELLED, reason=reason))

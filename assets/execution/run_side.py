@@ -97,7 +97,7 @@ class RoundSide:
         self, number: int, selected: Sequence[str], in_run: Set[str], parts: RunParts
     ) -> None:
         self._number, self._selected, self._in_run = number, selected, in_run
-        self._settings, self._index, self._ledger = parts.settings, parts.index, parts.ledger
+        self._index, self._ledger = parts.index, parts.ledger
         self._instance, self._run, self._observer = parts.instance, parts.run, parts.observer
         self._pace = parts.pace
         self.cancelling = threading.Event()
@@ -163,14 +163,13 @@ class RoundSide:
         """Whether this process has to stop and the run goes on: another one takes over then."""
         if not self.cancelling.is_set() or self._broken is not None:
             return False
-        run = self._instance.get_run_by_id(self._run.run_id)
-        goes_on = run is not None and run.status is dg.DagsterRunStatus.STARTED
-        return goes_on and has_step_workers(self._instance, self._run.run_id)
+        if self._status() is not dg.DagsterRunStatus.STARTED:
+            return False
+        return has_step_workers(self._instance, self._run.run_id)
 
     def terminated(self) -> bool:
         """Whether a person has terminated the run, by the mark that Dagster makes of it."""
-        run = self._instance.get_run_by_id(self._run.run_id)
-        return run is not None and run.status in _TERMINATED
+        return self._status() in _TERMINATED
 
     def run_event(self, gave_up: bool) -> RunEvent | None:
         """What has come about of the run, if this process has ended the round."""
@@ -251,11 +250,11 @@ class RoundSide:
         if goes_on(self._instance, self._run.run_id):
             return
         self.cancelling.set()
-        run = self._instance.get_run_by_id(self._run.run_id)
-        if run is not None and run.status in _TERMINATED:
+        status = self._status()
+        if status in _TERMINATED:
             self._stop.ending()
-        if run is not None and run.status is dg.DagsterRunStatus.CANCELED:
-            self._stop.marked(is_marked_as_cancelled(self._instance, run.run_id))
+        if status is dg.DagsterRunStatus.CANCELED:
+            self._stop.marked(is_marked_as_cancelled(self._instance, self._run.run_id))
 
     def safely(self, look: Callable[[], None]) -> None:
         """Does what may fail without harm, since it is done again or may be left undone."""
@@ -264,6 +263,11 @@ class RoundSide:
         except Exception:  # noqa: BLE001 - logged
             # The storage may be back at the next look; what it must not lose fails loudly.
             _log.warning("Cannot look after run %s", self._run.run_id, exc_info=True)
+
+    def _status(self) -> dg.DagsterRunStatus | None:
+        """The run's status now; ``None`` if the run is gone."""
+        run = self._instance.get_run_by_id(self._run.run_id)
+        return run.status if run is not None else None
 
     def _left(self) -> Set[str]:
         """What the round deals with and has no outcome yet."""

@@ -22,7 +22,7 @@ from ..definitions.specs import AssetIndex
 from ..ledger.history import RoundOver
 from ..ledger.ledger import Ledger, has_step_workers
 from ..ledger.outcome import Outcome
-from ..worker.places import Place
+from ..worker.places import Place, Places
 from .pace import Pace
 from .report import report_without_step
 from .round import RoundThread
@@ -251,7 +251,7 @@ class SharedExecution:
 def shared_execution_resource(
     settings: AutomationSettings,
     index: AssetIndex,
-    places: Callable[[], Place],
+    places: Places,
     observer: Observer | None = None,
 ) -> dg.ResourceDefinition:
     """The resource through which all steps of a run in one process share one execution.

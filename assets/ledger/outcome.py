@@ -36,6 +36,10 @@ FAILURES = frozenset({OutcomeStatus.FAILED, OutcomeStatus.AUDIT_FAILED})
 """Statuses of a model that SQLMesh tried to evaluate and could not."""
 
 
+IN_MIDDLE = "while it was evaluated"
+"""Reason of a cancelled model that was begun; one that was not has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuditOutcome:
     """One audit of one model, over all batches of the execution.

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
@@ -59,6 +59,10 @@ class Place(Protocol):
 
     def close(self) -> None:
         """Leaves nothing behind; the last call."""
+
+
+Places = Callable[[], Place]
+"""Makes the place of one run."""
 
 
 def place_for(isolation: Isolation, engines: Collection[str]) -> Place:
@@ -167,20 +171,15 @@ class InProcess:
     def close(self) -> None:
         """Ends the process."""
         if self._process is not None:
-            self._connection.close()
-            try:
-                self._process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
             self._end()
 
     def _end(self) -> int:
         """Ends the process if it has not ended; returns its exit status, as ``Popen`` has it."""
         process, self._process = self._process, None
         assert process is not None
+        # It ends once there is no connection; where it has closed its own, it is about to.
         self._connection.close()
         try:
-            # The connection is closed where a process ends, and a moment before it has ended.
             return process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()

@@ -22,7 +22,6 @@ SHORT = {("journal", "stopped", "mysql"), ("events", "unaware", "postgres")}
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[MariaDB]:
     """A server of its own: what a project makes there has the same name in each."""
-    (tmp_path / "mariadb").mkdir()
     with running_mariadb(tmp_path / "mariadb") as server:
         yield server
 

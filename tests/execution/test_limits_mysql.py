@@ -26,7 +26,6 @@ FROM raw.endless AS a, raw.endless AS b, raw.endless AS c
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[MariaDB]:
-    (tmp_path / "mariadb").mkdir()
     with running_mariadb(tmp_path / "mariadb") as server:
         server.query("CREATE DATABASE raw")
         server.query("CREATE TABLE raw.endless (x BIGINT)")

@@ -29,7 +29,6 @@ SELECT CAST(SLEEP(seconds) AS SIGNED) AS x FROM raw.pause
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[MariaDB]:
-    (tmp_path / "mariadb").mkdir()
     with running_mariadb(tmp_path / "mariadb") as server:
         server.query("CREATE DATABASE raw")
         server.query("CREATE TABLE raw.pause (seconds INT)")

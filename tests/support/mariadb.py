@@ -32,6 +32,7 @@ class MariaDB:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        folder.mkdir(exist_ok=True)
         self._daemon, install = map(str, _TOOLS)
         quiet = ["--auth-root-authentication-method=normal", "--skip-test-db"]
         subprocess.run([install, *self._common, *quiet], check=True, stdout=subprocess.DEVNULL)

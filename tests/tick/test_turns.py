@@ -117,10 +117,6 @@ class History:
             self.until[name] += (started - self.until[name]) // period * period
 
 
-def one_at_a_time(models: int) -> Limits:
-    return Limits(executions=1, models=models)
-
-
 @dataclass
 class Row:
     """A history, and the longest time that a model may wait in it.
