@@ -45,8 +45,8 @@ def _external_checks(
     keys = blueprint.index.audits[model.fqn]
     return tuple(
         dg.AssetCheckSpec(
-            name=keys[audit.check].name,
-            asset=keys[audit.check].asset_key,
+            name=keys[audit.use].name,
+            asset=keys[audit.use].asset_key,
             description=blueprint.translator.get_check_description(model, audit),
             blocking=audit.blocking,
             automation_condition=conditions(model),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +14,9 @@ from ...config.keys import external_key
 from ...config.rules import BatchLimit
 from ...config.settings import AutomationSettings
 from ..ledger.outcome import AuditOutcome, Outcome
-from ..naming import identifier, key_part, op_name
+from ..naming import key_part, op_name
 from ..project.manifest import Manifest, ManifestModel, ManifestStandaloneAudit
+from .check_keys import audit_keys, named, standalone_keys
 from .freshness import freshness_of
 from .metadata import asset_metadata
 from .policy import Policy
@@ -98,8 +99,7 @@ class AssetIndex:
         ops: ``fqn`` of what each op reports, by the op's name.
         checks: The checks of each standalone audit, one for every model it reads, and of each
             external model with audits, one for every audit; by ``fqn``.
-        audits: The check that shows an audit of an external model, by ``fqn`` and the name that
-            the manifest and outcomes give it.
+        audits: The check that shows a model's use of an audit, by ``fqn`` and the use.
         scope: Tells the environment's records in a run's log from those of others, which may hold
             models of the same names.
         ignoring: ``fqn`` of what is evaluated without what it reads, by its policy.
@@ -134,15 +134,18 @@ class AssetIndex:
             if fqn in self.keys and fqn not in self.checks
         }
 
+    def named(self, outcome: Outcome) -> Outcome:
+        """Returns an outcome with its audits called as these definitions call their checks."""
+        names = {use: key.name for use, key in self.audits.get(outcome.model, {}).items()}
+        return replace(outcome, audits=tuple(named(audit, names) for audit in outcome.audits))
+
     def audited(self, outcome: Outcome) -> Iterator[tuple[dg.AssetCheckKey, AuditOutcome]]:
         """Yields what an outcome tells of checks that are not part of a model's own step."""
-        named = self.audits.get(outcome.model)
+        keys = self.checks.get(outcome.model, ())
+        uses = self.audits.get(outcome.model)
         for audit in outcome.audits:
-            if named is None:
-                for key in self.checks.get(outcome.model, ()):
-                    yield key, audit
-            elif (found := named.get(audit.check)) is not None:
-                yield found, audit
+            for key in keys if uses is None else {*keys} & {uses.get(audit.use)}:
+                yield key, audit
 
 
 def _index(blueprint: Blueprint) -> AssetIndex:
@@ -150,32 +153,15 @@ def _index(blueprint: Blueprint) -> AssetIndex:
     manifest = blueprint.manifest
     models: dict[dg.AssetKey, ManifestModel] = {}
     keys = {model.fqn: _key(blueprint, model) for model in manifest.models}
+    elsewhere = {each.fqn for each in manifest.models if _made_elsewhere(blueprint, each)}
     for model in manifest.models:
         first = models.setdefault(keys[model.fqn], model)
         # One asset of the user's may make several tables.
-        elsewhere = _made_elsewhere(blueprint, first) and _made_elsewhere(blueprint, model)
-        if first is not model and not elsewhere:
+        if first is not model and not {first.fqn, model.fqn} <= elsewhere:
             key = keys[model.fqn].to_user_string()
             raise DuplicateAssetKey(key, first.fqn, model.fqn)
-    standalone = {
-        audit.fqn: [dg.AssetCheckKey(keys[fqn], identifier(audit.name)) for fqn in read]
-        for audit in manifest.standalone_audits
-        # One that reads nothing of this project has no asset to be shown on.
-        if (read := [fqn for fqn in audit.depends_on if fqn in keys])
-    }
-    external = {
-        model.fqn: {
-            audit.check: dg.AssetCheckKey(
-                keys[model.fqn],
-                # A user's own asset may make several tables, and have checks of its own.
-                f"{identifier(model.name)}__{audit.check}"
-                if _made_elsewhere(blueprint, model)
-                else audit.check,
-            )
-            for audit in model.audits
-        }
-        for model in manifest.only_audited
-    }
+    audits = audit_keys(manifest, keys, elsewhere)
+    standalone = standalone_keys(manifest, keys, audits)
     return AssetIndex(
         keys=keys,
         names={
@@ -194,8 +180,11 @@ def _index(blueprint: Blueprint) -> AssetIndex:
                 for model in manifest.only_audited
             },
         },
-        checks={**standalone, **{fqn: [*names.values()] for fqn, names in external.items()}},
-        audits=external,
+        checks={
+            **standalone,
+            **{model.fqn: [*audits[model.fqn].values()] for model in manifest.only_audited},
+        },
+        audits=audits,
         scope="/".join([blueprint.settings.id, *blueprint.prefix]),
         ignoring=frozenset(
             fqn for fqn, policy in blueprint.policies.items() if not policy.waits_for_upstream

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ..intervals import Interval, contiguous
@@ -141,8 +141,8 @@ class Recorder:
         with self._lock:
             audits = self._progress[model].audits
             for result in results:
-                earlier = audits.get(result.check)
-                audits[result.check] = result if earlier is None else _both(earlier, result)
+                earlier = audits.get(result.use)
+                audits[result.use] = result if earlier is None else _both(earlier, result)
 
     def done(
         self,
@@ -294,8 +294,8 @@ class Recorder:
 
 
 def _both(first: AuditOutcome, second: AuditOutcome) -> AuditOutcome:
-    return AuditOutcome(
-        check=first.check,
+    return replace(
+        first,
         passed=first.passed and second.passed,
         blocking=first.blocking or second.blocking,
         count=first.count + second.count,

@@ -19,7 +19,7 @@ from ...config.errors import LeaseLost
 from ..intervals import Interval, moment
 from ..lease.server import ModelLease
 from ..ledger.outcome import AuditOutcome, error_message
-from ..naming import check_name
+from ..naming import audit_use, check_name
 from ..project.model_facts import audit_args
 from ..project.outages import is_outage
 from ..project.snapshots import display_name, table_identity
@@ -254,12 +254,14 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
     def audit(*, snapshot: Snapshot, **kwargs: Any) -> list[AuditResult]:
         results = original(snapshot=snapshot, **kwargs)
         used = [result for result in results if not result.skipped]
+        uses = [(result.audit.name, audit_args(result.audit_args)) for result in used]
         dialect = evaluator.adapter.dialect
         recorder.audited(
             snapshot.name,
             [
                 AuditOutcome(
-                    check=check_name(result.audit.name, audit_args(result.audit_args)),
+                    check=check_name(name, args),
+                    use=audit_use(name, args),
                     passed=not result.count,
                     blocking=result.blocking,
                     count=result.count or 0,
@@ -267,7 +269,7 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
                     if result.count and result.query is not None
                     else None,
                 )
-                for result in used
+                for result, (name, args) in zip(used, uses, strict=True)
             ],
         )
         return results

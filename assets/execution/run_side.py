@@ -201,7 +201,7 @@ class RoundSide:
 
     def record(self, outcome: Outcome) -> None:
         """Writes an outcome, and reports it where no step of the run does."""
-        outcome = self._withhold(outcome)
+        outcome = self._index.named(self._withhold(outcome))
         try:
             step = None
             if outcome.model in self._in_run:

@@ -45,7 +45,8 @@ class AuditOutcome:
     """One audit of one model, over all batches of the execution.
 
     Attributes:
-        check: Name of the asset check.
+        check: Name of the asset check; as SQLMesh's side hands it out, only the words of it.
+        use: Identifies the model's use of the audit, as :func:`.audit_use`.
         passed: Whether no batch had a failing row.
         blocking: Whether SQLMesh stopped at the model because of it, had it failed.
         count: Failing rows, over all batches.
@@ -57,6 +58,7 @@ class AuditOutcome:
     blocking: bool
     count: int
     query: str | None = None
+    use: str = ""
 
 
 @dataclass(frozen=True, slots=True)

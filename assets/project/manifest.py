@@ -17,7 +17,9 @@ from typing import NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-FORMAT = 6
+from ..naming import audit_use
+
+FORMAT = 7
 """Version of the layout. A manifest with another one is rebuilt."""
 
 MARK = b'{"dagster_sqlmesh_automation_manifest":'
@@ -49,6 +51,11 @@ class ManifestAudit:
     audit: str
     args: Mapping[str, str]
     blocking: bool
+
+    @property
+    def use(self) -> str:
+        """Identifies it as SQLMesh's results do, whatever its check is called."""
+        return audit_use(self.audit, self.args)
 
 
 class ManifestColumn(NamedTuple):

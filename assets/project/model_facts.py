@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...config.settings import AutomationSettings
-from ..naming import check_name
+from ..naming import audit_use, check_names
 from ..sqlmesh_internals import source_file, state_connection
 from .columns import Columns, source_line
 from .fingerprint import made_for
@@ -154,7 +154,7 @@ def _relation(model: Model, naming: EnvironmentNamingInfo) -> str:
 def _audits(model: Model) -> tuple[ManifestAudit, ...]:
     if model.kind.is_embedded:
         return ()
-    audits: dict[str, ManifestAudit] = {}
+    uses: dict[str, tuple[str, Mapping[str, str], bool]] = {}
     for audit, arguments in model.audits_with_args:
         if audit.skip:
             continue
@@ -162,11 +162,12 @@ def _audits(model: Model) -> tuple[ManifestAudit, ...]:
         argument = arguments.get("blocking")
         blocking = audit.blocking if argument is None else argument.sql().upper() == "TRUE"
         args = audit_args(arguments)
-        check = check_name(audit.name, args)
-        if check in audits:  # the same use twice is one check
-            blocking = blocking or audits[check].blocking
-        audits[check] = ManifestAudit(check, audit.name, args, blocking)
-    return tuple(audits.values())
+        use = audit_use(audit.name, args)
+        if use in uses:  # the same use twice is one check
+            blocking = blocking or uses[use][2]
+        uses[use] = (audit.name, args, blocking)
+    names = check_names((name, args) for name, args, _ in uses.values())
+    return tuple(ManifestAudit(names[use], *each) for use, each in uses.items())
 
 
 def audit_args(args: dict[str, Any]) -> dict[str, str]:

@@ -16,13 +16,14 @@ from ...assets.dagster_internals import AssetCheckExecutionRecord, AssetCheckExe
 from ...assets.definitions.specs import AssetIndex
 from ...assets.execution.executor import EXECUTION_TAG
 from ...assets.lease.waiting import Wait
+from ...assets.naming import ENVIRONMENT_CHECK
 from ...assets.project.manifest import Manifest
 from ...assets.project.opening import import_sqlmesh
 from ...config.settings import AutomationSettings
 from ..facts.facts import DueState
 from .cures import cures
 
-CHECK = "sqlmesh_environment"
+CHECK = ENVIRONMENT_CHECK
 """Names the check of every model that SQLMesh evaluates."""
 
 _MOST_LINES = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from dagster_sqlmesh_automation.assets.naming import (
-    check_name,
+    ENVIRONMENT_CHECK,
+    audit_use,
+    check_names,
     identifier,
     op_name,
     owner,
@@ -40,66 +43,104 @@ keys = st.lists(texts, min_size=1, max_size=3)
 # Checks
 
 
+def names(*uses: Use) -> list[str]:
+    """The checks of a model with some uses of audits, in their order."""
+    by_use = check_names(uses)
+    return [by_use[audit_use(*use)] for use in uses]
+
+
 @pytest.mark.parametrize(
-    ("audit", "args", "pattern"),
+    ("audit", "args", "expected"),
     [
         ("assert_positive", {}, "assert_positive"),
-        ("not_null", {"columns": "order_id"}, "not_null__columns_order_id(_[0-9a-f]+)?"),
-        ("not_null", {"columns": "(a, b)"}, "not_null__columns_a_b(_[0-9a-f]+)?"),
-        ("at_least", {"rows": "10", "of": "days"}, "at_least__rows_10__of_days(_[0-9a-f]+)?"),
+        ("unique_values", {"columns": "(item_id)"}, "unique_values__item_id"),
+        ("not_null", {"columns": "(a, b)"}, "not_null__a_b"),
+        ("at_least", {"rows": "10", "of": "days"}, "at_least__rows_10__of_days"),
+        ("accepted_values", {"column": "x", "is_in": "('a')"}, "accepted_values__x__is_in_a"),
+        ("forall", {"criteria": "(a >= 0, b <> -1)"}, "forall__a_ge_0_b_ne_minus_1"),
+        ("newer", {"than": "'2026-01-31'"}, "newer__than_2026_01_31"),
+        ("forall", {"criteria": "''"}, "forall"),
+        ("sqlmesh.odd-name", {"x": ""}, "sqlmesh_odd_name__x"),
     ],
 )
-def test_a_check_is_named_after_its_audit_and_arguments(
-    audit: str, args: dict[str, str], pattern: str
+def test_a_check_has_the_words_of_its_audit_and_arguments_and_no_digest(
+    audit: str, args: dict[str, str], expected: str
 ) -> None:
-    assert re.fullmatch(pattern, check_name(audit, args))
+    assert names((audit, args)) == [expected]
+    # Others beside it change nothing.
+    assert names(("forall", {"criteria": "x"}), (audit, args))[1] == expected
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        pytest.param({"column": "status"}, {"column": "method"}, id="another column"),
-        pytest.param({"criteria": "a > 0"}, {"criteria": "a < 0"}, id="another operator"),
-        pytest.param({"threshold": "1"}, {"threshold": "-1"}, id="a sign"),
         pytest.param({"columns": "(a, b)"}, {"columns": "a_b"}, id="a list and a name like it"),
+        pytest.param({"column": "a"}, {"columns": "a"}, id="another argument that is not named"),
         pytest.param({"value": "'ä'"}, {"value": "'ö'"}, id="letters that Dagster refuses"),
+        pytest.param({"value": "'A'"}, {"value": "'a'"}, id="upper and lower case, as in MySQL"),
         pytest.param({"a": "b_c"}, {"a_b": "c"}, id="the border of name and value"),
         pytest.param({"q": "x" * 200 + "1"}, {"q": "x" * 200 + "2"}, id="a late difference"),
-        pytest.param({"columns": "a"}, {}, id="no arguments"),
+        pytest.param({"columns": "''"}, {}, id="no arguments"),
     ],
 )
-def test_an_audit_that_is_used_twice_with_other_arguments_is_two_checks(
+def test_uses_with_the_same_words_are_two_checks_whatever_their_order(
     first: dict[str, str], second: dict[str, str]
 ) -> None:
-    assert check_name("forall", first) != check_name("forall", second)
+    one, other = names(("forall", first), ("forall", second))
+    assert one.lower() != other.lower()
+    assert all(re.search(r"_[0-9a-f]{6}$", name) for name in (one, other))
+    assert names(("forall", second), ("forall", first)) == [other, one]
+    assert names(("forall", second), ("not_null", {"columns": "a"}), ("forall", first)) == [
+        other,
+        "not_null__a",
+        one,
+    ]
+
+
+def test_a_check_whose_words_end_like_the_digest_of_another_keeps_them() -> None:
+    uses = [("forall", {"criteria": "a_b"}), ("forall", {"criteria": "(a, b)"})]
+    taken = names(*uses)[0]
+    digest = taken.rpartition("_")[2]
+    every = names(*uses, ("forall", {"criteria": f"a_b_{digest}"}))
+    assert every[2] == taken
+    assert len(set(every)) == 3
+
+
+def test_an_audit_called_like_the_check_of_the_environment_gets_a_digest() -> None:
+    assert CHECK == ENVIRONMENT_CHECK
+    (name,) = names((CHECK, {}))
+    assert re.fullmatch(rf"{CHECK}_[0-9a-f]{{6}}", name)
 
 
 def test_a_check_has_the_same_name_in_every_version() -> None:
-    # Dagster keeps a check's history under its name. Change this only with a note on upgrading.
-    assert check_name("not_null", {"columns": "(a, b)"}) == "not_null__columns_a_b_a857a8"
+    # Dagster keeps a check's history under its name. Change these only with a note on upgrading.
+    uses = [("not_null", {"columns": "(a, b)"}), ("not_null", {"columns": "a_b"})]
+    assert names(*uses[:1]) == ["not_null__a_b"]
+    assert names(*uses) == ["not_null__a_b_a857a8", "not_null__a_b_eb5cfc"]
 
 
 def test_a_check_with_long_arguments_has_a_name_of_bounded_length() -> None:
     columns = ", ".join(f"a_rather_long_column_name_{number}" for number in range(50))
-    name = check_name("not_null", {"columns": f"({columns})"})
-    assert name.startswith("not_null__columns_a_rather_long_column_name_0_a_rather_long")
-    assert len(name) < 128
+    (name,) = names(("not_null", {"columns": f"({columns})"}))
+    assert name.startswith("not_null__a_rather_long_column_name_0_a_rather_long")
+    assert len(name) <= 80
+    assert not name.endswith("_")
 
 
 @steady
-@given(uses, uses)
-def test_checks_share_a_name_exactly_where_audit_and_arguments_are_equal(
-    first: Use, second: Use
-) -> None:
-    same = first[0] == second[0] and list(first[1].items()) == list(second[1].items())
-    assert (check_name(*first) == check_name(*second)) == same
-    assert check_name(first[0], dict(first[1])) == check_name(*first)
+@given(st.lists(uses, max_size=5))
+def test_every_use_has_a_check_of_its_own_whatever_their_order(every: list[Use]) -> None:
+    by_use = check_names(every)
+    assert check_names(every[::-1]) == by_use
+    assert len({name.lower() for name in by_use.values()}) == len(by_use)
+    distinct = [*dict.fromkeys(json.dumps([audit, *args.items()]) for audit, args in every)]
+    assert len(by_use) == len(distinct)
 
 
 @steady
 @given(uses)
 def test_dagster_accepts_every_check_name(use: Use) -> None:
-    name = check_name(*use)
+    (name,) = names(use)
     assert re.fullmatch(r"[A-Za-z0-9_]{1,128}", name)
     dg.AssetCheckSpec(name, asset="model")
 
