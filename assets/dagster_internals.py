@@ -7,6 +7,7 @@ ARCHITECTURE.md.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
@@ -52,6 +53,7 @@ from dagster._daemon.asset_daemon import (
     asset_daemon_cursor_from_instigator_serialized_cursor,
     asset_daemon_cursor_to_instigator_serialized_cursor,
 )
+from dagster._grpc.impl import core_execute_run
 from dagster._grpc.utils import default_sensor_grpc_timeout
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.interrupts import pop_captured_interrupt
@@ -95,6 +97,7 @@ __all__ = [
     "is_marked_as_cancelled",
     "pop_captured_interrupt",
     "run_assets",
+    "run_being_loaded",
     "sqlite_directories",
     "upstream_ops",
     "with_metadata",
@@ -166,6 +169,11 @@ INTERNALS = (
         ("DefinitionsLoadContext", "DefinitionsLoadType"),
         "whether definitions are loaded by a code server or again by a run's process",
         "tests/project/test_source_environment.py",
+    ),
+    Internal(
+        ("run_being_loaded",),
+        "whose worker a process is, while it loads the definitions for it",
+        "tests/worker/test_early.py",
     ),
     Internal(
         ("AssetMaterializationPlannedData", "AssetCheckEvaluationPlanned"),
@@ -247,6 +255,21 @@ def is_marked_as_cancelled(instance: dg.DagsterInstance, run_id: str) -> bool:
         for record in instance.get_records_for_run(run_id, of_type=kind).records
     ]
     return any(event is not None and event.event_specific_data is None for event in events)
+
+
+def run_being_loaded() -> dg.DagsterRun | None:
+    """The run that this process was started for, while it loads the definitions for it.
+
+    Dagster tells definitions no more than that some run's process loads them, which may be that of
+    a step. So this looks which function of Dagster's is waiting for them.
+    """
+    frame = sys._getframe()
+    while (caller := frame.f_back) is not None:
+        frame = caller
+        if frame.f_code is core_execute_run.__code__:
+            run: dg.DagsterRun = frame.f_locals["dagster_run"]
+            return run
+    return None
 
 
 def sqlite_directories(base_dir: str) -> tuple[str, str]:

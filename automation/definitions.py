@@ -12,6 +12,7 @@ import dagster as dg
 from ..assets.definitions.policy import policies
 from ..assets.definitions.specs import Blueprint
 from ..assets.definitions.translator import SQLMeshTranslator
+from ..assets.execution.early import EarlyPlaces
 from ..assets.execution.executor import sqlmesh_executor
 from ..assets.execution.run_side import Observer
 from ..assets.execution.shared import shared_execution_resource
@@ -83,16 +84,14 @@ class Location:
         self.policies = policies(settings, self.manifest)
         blueprint = Blueprint(self.manifest, settings, translator, self.policies)
         self.index = blueprint.index
+        places = EarlyPlaces(partial(place_for, self._isolation(observer), self._engines))
+        if executor is sqlmesh_executor:
+            places.start(self.index)
         self.planner = Planner(settings, self.manifest, self.index, self.policies)
         assets = build_assets(
             blueprint, lambda model: sqlmesh_due(self.planner, model, self.policies[model.fqn])
         )
         self.sensor = SqlmeshAutomationSensor(settings, self.planner, self.manifest.gateway)
-        isolation = settings.isolation
-        if isolation is Isolation.AUTO and observer is not None:
-            isolation = Isolation.THREAD  # a command, whose SQLMesh is imported already
-        engines = {self.manifest.engine, self.manifest.state_engine}
-        places = partial(place_for, isolation, engines)
         janitor_job, janitor_schedule = janitor(settings)
         jobs = [janitor_job, restate_job(settings, places), plan_preview_job(settings, places)]
         self.definitions = dg.Definitions(
@@ -108,3 +107,12 @@ class Location:
             schedules=[janitor_schedule],
             executor=executor,
         )
+
+    @property
+    def _engines(self) -> set[str]:
+        return {self.manifest.engine, self.manifest.state_engine}
+
+    def _isolation(self, observer: Observer | None) -> Isolation:
+        if self.settings.isolation is Isolation.AUTO and observer is not None:
+            return Isolation.THREAD  # a command, whose SQLMesh is imported already
+        return self.settings.isolation

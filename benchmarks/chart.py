@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from results import CONNECTED, DAGSTER, SQLMESH, Record, Results
+from results import CONNECTED, DAGSTER, DEFAULT, SQLMESH, Record, Results
 
 
 def draw(results: Results, file: Path) -> None:
@@ -30,7 +30,7 @@ def draw_runs(axes: Axes, records: list[Record]) -> None:
     subjects = [
         subject
         for subject in dict.fromkeys(record.subject for record in records)
-        if subject not in (SQLMESH, DAGSTER, CONNECTED)
+        if subject not in (SQLMESH, DAGSTER, CONNECTED, DEFAULT)
     ]
     height = 0.8 / (1 + len(subjects))
     medians = {(r.models, r.case, r.subject): r.median for r in records}

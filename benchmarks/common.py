@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import processes
-from processes import Sample, run_program
+from processes import Sample, run_job, run_program
 from results import Ratio, Record, Results
 from support import postgres
 from warehouses import Warehouse, warehouse
@@ -57,6 +57,10 @@ class Measures:
     def peer(self, program: str, variables: Mapping[str, str]) -> Sample:
         """Runs a program in the peer's environment."""
         return run_program(program, variables, python=processes.PEER)
+
+    def peer_job(self, program: str, variables: Mapping[str, str]) -> Sample:
+        """Measures a run of a program's job in the peer's environment."""
+        return run_job(program, variables, python=processes.PEER)
 
     def ran(
         self, measure: str, case: str, subject: str, models: int, samples: Sequence[Sample]

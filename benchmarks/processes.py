@@ -71,6 +71,18 @@ def run_program(
     return run_command([str(python or sys.executable), str(PROGRAMS / name)], variables, shares)
 
 
+def run_job(
+    name: str, variables: Mapping[str, str], *, python: Path | None = None, shares: bool = False
+) -> Sample:
+    """Has one of the programs ask for a run, and measures the process that then executes it."""
+    asked = run_program(name, variables, python=python)
+    if asked.error:
+        return asked
+    return run_program(
+        name, {**variables, "RUN": asked.answer["run"]}, python=python, shares=shares
+    )
+
+
 def run_command(
     command: Sequence[str], variables: Mapping[str, str], shares: bool = False
 ) -> Sample:

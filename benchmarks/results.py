@@ -20,6 +20,7 @@ OURS = "this package"
 SQLMESH = "S: sqlmesh run"
 DAGSTER = "D: empty Dagster steps"
 CONNECTED = "D': the same, connected"
+DEFAULT = "D0: empty Dagster steps, Dagster's own storage"
 PEER = "dg-sqlmesh 1.10.1"
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from common import Measures, failures_of
-from processes import Sample, on_cores, run_command, run_program
-from results import CONNECTED, DAGSTER, OURS, PEER, SQLMESH, Record
+from processes import Sample, on_cores, run_command, run_job
+from results import CONNECTED, DAGSTER, DEFAULT, OURS, PEER, SQLMESH, Record
 from warehouses import Storage, Warehouse
 
 THREAD, PROCESS = "thread", "process"
@@ -19,7 +19,10 @@ AUTO = {"duckdb": THREAD, "postgres": PROCESS}
 """What ``ISOLATION`` is by default."""
 
 _REACH = {("duckdb", THREAD): 0.9, ("duckdb", PROCESS): 0.75, ("postgres", PROCESS): 0.85}
-"""What part of S + D a run of 200 trivial models may take, with the storage of both the same."""
+"""What part of S + D a run of 200 trivial models may take.
+
+With the same storage in both, and against Dagster's own defaults.
+"""
 
 _PER_SECOND = 1.05
 """What part of S a run of models of 1 s may take, from the run's start."""
@@ -36,13 +39,13 @@ class RunMeasures(Measures):
     def trivial(self, models: int, backend: str, storage: Storage, *, peer: bool = False) -> None:
         """Measures a run of trivial models against both floors, with one storage of Dagster's."""
         isolations = (THREAD, PROCESS) if storage is Storage.KEPT else (AUTO[backend],)
-        floors = (DAGSTER, CONNECTED) if storage is Storage.KEPT else (DAGSTER,)
+        floors = (DAGSTER, CONNECTED, DEFAULT) if storage is Storage.KEPT else (DAGSTER,)
         subjects = (SQLMESH, *floors, *map(ours, isolations))
         case = f"trivial models, {backend}, {storage}"
         with self.warehouse(models, server=self._server(backend), trivial=True) as house:
             samples = self._in_turn(house, subjects, storage)
             if peer:
-                samples[PEER] = [self.peer("peer_run.py", house.fresh())]
+                samples[PEER] = [self.peer_job("peer_run.py", house.fresh())]
         records = self._records(case, models, samples)
         for isolation in isolations:
             name = f"{models} {case}: run in a {isolation}"
@@ -53,7 +56,7 @@ class RunMeasures(Measures):
                 both = s.median + records[floor].median
                 title = f"{name} / (S + {floor.partition(':')[0]})"
                 of = (run, s, records[floor])
-                self.compare(title, run.median / both, of, reach if floor is DAGSTER else None)
+                self.compare(title, run.median / both, of, None if floor is CONNECTED else reach)
             self._see(case, models, ours(isolation), samples[ours(isolation)], 1)
         if peer:
             self._see(case, models, PEER, samples[PEER])
@@ -128,11 +131,11 @@ class RunMeasures(Measures):
         """Measures executions and time under the multiprocess executor, two steps at once."""
         case = "trivial models, multiprocess executor"
         with self.warehouse(models, trivial=True) as house:
-            own = run_program("automation_run.py", {**house.fresh(), "EXECUTOR": "multiprocess"})
+            own = run_job("automation_run.py", {**house.fresh(), "EXECUTOR": "multiprocess"})
             samples = {OURS: own}
             if peer:
                 variables = {**house.fresh(), "EXECUTOR": "multiprocess"}
-                samples[PEER] = self.peer("peer_run.py", variables)
+                samples[PEER] = self.peer_job("peer_run.py", variables)
         for subject, sample in samples.items():
             self.ran("executors", case, subject, models, [sample])
         name = f"{models} {case}"
@@ -154,6 +157,8 @@ class RunMeasures(Measures):
                     own.append(self._sqlmesh(house))
                 elif subject in (DAGSTER, CONNECTED):
                     own.append(self._empty(house, storage, connected=subject == CONNECTED))
+                elif subject == DEFAULT:
+                    own.append(self._empty(house, Storage.OWN, connected=False))
                 else:
                     isolation = THREAD if subject == ours(THREAD) else PROCESS
                     own.append(self._run(house, storage, isolation))
@@ -169,13 +174,13 @@ class RunMeasures(Measures):
     ) -> Sample:
         variables = {**house.fresh(storage), "CONNECTED": "yes" * connected}
         variables["GRAPH"] = str(self.graph(house))
-        return run_program("empty_steps.py", variables, shares=shares)
+        return run_job("empty_steps.py", variables, shares=shares)
 
     def _run(
         self, house: Warehouse, storage: Storage, isolation: str, *, shares: bool = False
     ) -> Sample:
         variables = {**house.fresh(storage), "SQLMESH_AUTOMATION_ISOLATION": isolation}
-        return run_program("automation_run.py", variables, shares=shares)
+        return run_job("automation_run.py", variables, shares=shares)
 
     def _records(
         self,

@@ -67,13 +67,14 @@ def _end_with(lifeline: int) -> None:
 
 
 def _take_over(order: Order, connection: Connection) -> None:
-    """Takes over the output, the variables and the log levels of the run's process as they are."""
+    """Takes over the output, the variables and so on of the run's process, as they are now."""
     sys.stdout.flush()
     sys.stderr.flush()
     for stream in (1, 2):
         handle = recv_handle(connection)
         os.dup2(handle, stream)
         os.close(handle)
+    sys.path[:] = order.path
     os.environ.clear()
     os.environ.update(order.variables)
     for name, level in order.levels.items():

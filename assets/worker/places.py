@@ -141,7 +141,7 @@ class InProcess:
         """Executes a task there, and answers its questions until it has ended."""
         self.start()
         try:
-            self._send(Order(task, arguments, dict(os.environ), levels()))
+            self._send(Order(task, arguments, list(sys.path), dict(os.environ), levels()))
             self._hand_over_output()
             while True:
                 message = self._receive()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,14 @@ class Order:
     Attributes:
         task: What to execute.
         arguments: Its arguments, but for the run's side, which is on the other end.
+        path: Where the run's process imports from.
         variables: The environment variables of the run's process.
         levels: The levels of the loggers there, by name; the root's under the empty name.
     """
 
     task: Task
     arguments: tuple[Any, ...]
+    path: Sequence[str]
     variables: Mapping[str, str]
     levels: Mapping[str, int]
 

@@ -13,7 +13,18 @@ from measures import Bench
 from memory import MemoryWatch
 from noise import noise
 from processes import on_cores
-from results import CONNECTED, DAGSTER, OURS, PEER, SQLMESH, Ratio, Record, Results, fitted_exponent
+from results import (
+    CONNECTED,
+    DAGSTER,
+    DEFAULT,
+    OURS,
+    PEER,
+    SQLMESH,
+    Ratio,
+    Record,
+    Results,
+    fitted_exponent,
+)
 from run_measures import PROCESS, THREAD, ours
 from support.postgres import Server
 from support.projects import ROOT
@@ -118,7 +129,7 @@ def test_a_run_is_measured_with_both_floors(tmp_path: Path, postgres_server: Ser
     bench.trivial(4, "duckdb", Storage.KEPT)
     records = {each.subject: each for each in bench.results.records if each.measure == "run"}
     places = {ours(THREAD), ours(PROCESS)}
-    assert records.keys() == {SQLMESH, DAGSTER, CONNECTED, *places}
+    assert records.keys() == {SQLMESH, DAGSTER, CONNECTED, DEFAULT, *places}
     assert all(record.seconds for record in records.values())
     for subject in places:
         assert records[subject].facts["executions"] == records[SQLMESH].facts["executions"] == 1
