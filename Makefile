@@ -7,12 +7,13 @@ DEMO := .demo
 # Not ?=, as other programs have a PORT of theirs in the environment.
 PORT := 3000
 REFERENCE := dagster_sqlmesh_automation.config.reference
+CLI_REFERENCE := dagster_sqlmesh_automation.automation.cli.reference
 
 export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS = true
 # What Material for MkDocs prints about its own future.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help install demo ui test campaign test-isolated test-floors test-newest check format docs docs-settings bench bench-full bench-peer clean
+.PHONY: help install demo ui test campaign test-isolated test-floors test-newest check format docs docs-settings docs-cli bench bench-full bench-peer clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,12 +67,16 @@ check: install docs  ## Lint, format, types, import directions, the documentatio
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m $(REFERENCE) | diff docs/settings.md -
+	$(BIN)/python -m $(CLI_REFERENCE) | diff docs/cli.md -
 
 docs: install  ## Build the documentation site, build/site; warnings are errors
 	$(BIN)/mkdocs build --strict --quiet
 
 docs-settings: install  ## Write the reference of all settings, docs/settings.md
 	$(BIN)/python -m $(REFERENCE) > docs/settings.md
+
+docs-cli: install  ## Write the reference of the command line, docs/cli.md
+	$(BIN)/python -m $(CLI_REFERENCE) > docs/cli.md
 
 format: install  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .

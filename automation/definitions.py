@@ -5,7 +5,7 @@ Reads top to bottom as a tick does: manifest, assets with their conditions, the 
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 
 import dagster as dg
 
@@ -68,7 +68,6 @@ class Location:
         index: Maps models to their assets, checks and ops.
         planner: Makes each tick's plan.
         sensor: The automation sensor.
-        definitions: All of these for Dagster.
     """
 
     def __init__(
@@ -84,17 +83,25 @@ class Location:
         self.policies = policies(settings, self.manifest)
         blueprint = Blueprint(self.manifest, settings, translator, self.policies)
         self.index = blueprint.index
-        places = EarlyPlaces(partial(place_for, self._isolation(observer), self._engines))
+        self._places = EarlyPlaces(partial(place_for, self._isolation(observer), self._engines))
         if executor is sqlmesh_executor:
-            places.start(self.index)
+            self._places.start(self.index)
         self.planner = Planner(settings, self.manifest, self.index, self.policies)
-        assets = build_assets(
-            blueprint, lambda model: sqlmesh_due(self.planner, model, self.policies[model.fqn])
-        )
         self.sensor = SqlmeshAutomationSensor(settings, self.planner, self.manifest.gateway)
+        self._blueprint, self._observer, self._executor = blueprint, observer, executor
+
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        """All of these for Dagster; made when asked for, as not every command needs them."""
+        settings, observer = self.settings, self._observer
+        assets = build_assets(
+            self._blueprint,
+            lambda model: sqlmesh_due(self.planner, model, self.policies[model.fqn]),
+        )
+        places = self._places
         janitor_job, janitor_schedule = janitor(settings)
         jobs = [janitor_job, restate_job(settings, places), plan_preview_job(settings, places)]
-        self.definitions = dg.Definitions(
+        return dg.Definitions(
             assets=assets,
             asset_checks=[drift_checks(settings, self.manifest, self.index)],
             resources={
@@ -105,7 +112,7 @@ class Location:
             sensors=[self.sensor],
             jobs=jobs,
             schedules=[janitor_schedule],
-            executor=executor,
+            executor=self._executor,
         )
 
     @property

@@ -16,7 +16,6 @@ from ..assets.evaluation.plans import (
     spoken_ranges,
 )
 from ..assets.worker.places import Places
-from ..config.commands import sqlmesh_command
 from ..config.settings import AutomationSettings
 
 
@@ -102,10 +101,7 @@ def plan_preview_job(settings: AutomationSettings, places: Places) -> dg.JobDefi
             context.log.info("The environment has what the project's files say: nothing to plan")
         else:
             context.log.info(
-                "To apply it: "
-                + sqlmesh_command(
-                    f"plan {settings.environment}", settings.projects, settings.gateway
-                )
+                "To apply it: " + settings.sqlmesh_command(f"plan {settings.environment}")
             )
 
     @dg.job(

@@ -13,6 +13,7 @@
     │   ├── EnvironmentNotFound
     │   ├── DatabaseMissing
     │   ├── ModelUnknown
+    │   ├── PatternUnmatched
     │   ├── ModelNotEvaluated
     │   ├── DuplicateAssetKey
     │   ├── NotASQLMeshAsset
@@ -53,7 +54,6 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .commands import sqlmesh_command
 from .error_roots import (
     AutomationError as AutomationError,
     ConfigurationError as ConfigurationError,
@@ -68,6 +68,7 @@ from .setup_errors import (
     IncompatiblePackages as IncompatiblePackages,
     ManifestFileTaken as ManifestFileTaken,
     ManifestNotKept as ManifestNotKept,
+    PatternUnmatched as PatternUnmatched,
     RunTagInvalid as RunTagInvalid,
     ScaffoldingRefused as ScaffoldingRefused,
     SettingsError as SettingsError,
@@ -109,16 +110,17 @@ class ProjectInvalid(ConfigurationError):
     Args:
         projects: The projects' folders.
         reason: What SQLMesh says.
+        command: SQLMesh's command that shows it.
         source: Where the setting ``SOURCE`` stands.
     """
 
     _go_on = ""
 
-    def __init__(self, projects: Projects, reason: str, source: str) -> None:
+    def __init__(self, projects: Projects, reason: str, command: str, source: str) -> None:
         self.reason = reason
         super().__init__(
             f"SQLMesh cannot load the project at {projects}: {reason}\n"
-            f"See it with SQLMesh itself: {sqlmesh_command('info', projects)}"
+            f"See it with SQLMesh itself: {command}"
             f"{self._go_on.format(source=source)}"
         )
 
@@ -158,19 +160,19 @@ class EnvironmentNotFound(ConfigurationError):
     Args:
         environment: The environment.
         projects: The projects' folders.
-        gateway: The gateway, if one is set.
+        command: SQLMesh's command that makes it.
         place: Where its state was looked for.
         relative: Which relative path may have led to another place, and what to do about it.
     """
 
     def __init__(
-        self, environment: str, projects: Projects, gateway: str | None, place: str, relative: str
+        self, environment: str, projects: Projects, command: str, place: str, relative: str
     ) -> None:
         create = "If nobody has planned it yet, create" if relative else "Create"
         super().__init__(
             f"SQLMesh environment {environment!r} does not exist in the state of {projects}{place}"
             f". {relative and f'{relative}. '}{create} it with: "
-            f"{sqlmesh_command(f'plan {environment}', projects, gateway)}"
+            f"{command}"
         )
 
 

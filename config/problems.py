@@ -8,6 +8,7 @@ from typing import Any
 from .redaction import HIDDEN, is_secret, masked, redacted
 from .references import Keys
 from .rules import ModelRule, RetryRule
+from .setup_errors import nearest_setting
 from .sources import Sources
 
 _MAPPINGS = {
@@ -44,8 +45,9 @@ def explain(problem: Any, sources: Sources, settings: Iterable[str]) -> str:
     path = tuple(part for part in problem["loc"] if part != "[key]")
     first, rest = path[0], path[1:]
     if problem["type"] == "extra_forbidden":
-        keys = RetryRule.model_fields if "retry" in path else ModelRule.model_fields
-        accepted = ", ".join(keys if rest else settings)
+        if not rest:
+            return f"{sources.place(first)} is not a setting. {nearest_setting(first, settings)}"
+        accepted = ", ".join(RetryRule.model_fields if "retry" in path else ModelRule.model_fields)
     elif problem["type"] in {"dict_type", "model_type"}:
         what = "retry" if "retry" in rest else "rule" if rest else first
         accepted = f"a mapping such as {_MAPPINGS[what]}"

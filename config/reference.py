@@ -22,6 +22,7 @@ from .settings import PREFIX, AutomationSettings
 EXAMPLES: Mapping[str, str] = {
     "project": "/srv/analytics",
     "gateway": "warehouse",
+    "sqlmesh_config": "test_config",
     "environment": "dev_anna",
     "enabled": "true",
     "interval_seconds": "60",
@@ -103,7 +104,7 @@ is read when the settings are made, as JSON where the setting is an object, and 
 not set is an error. So it is in the templates of a component's `defs.yaml`:
 `{{{{ env.SHOP_ENV }}}}` has to be set, `{{{{ env('SHOP_ENV', 'dev') }}}}` need not be.
 
-{_table("variable", _settings())}
+{_table("variable", described())}
 
 ## Rules for models
 
@@ -141,7 +142,8 @@ every model, but five in `finance`, which has priority 20; `finance.orders` paus
 """
 
 
-def _settings() -> Iterator[list[str]]:
+def described() -> Iterator[list[str]]:
+    """Yields of every setting its variable, type, default, description and an example."""
     for name, field in AutomationSettings.model_fields.items():
         yield _row(f"{PREFIX}{name.upper()}", field, EXAMPLES[name])
         if isinstance(field.default, RetrySettings):

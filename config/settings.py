@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from .commands import sqlmesh_command
 from .keys import ExternalKey
 from .names import EnvironmentName, check_length
 from .paths import ProjectPaths, Projects, usable_path
@@ -61,6 +62,14 @@ class AutomationSettings(ReadSettings):
     gateway: str | None = Field(
         default=None,
         description="SQLMesh gateway to use; the project's default gateway when not set.",
+    )
+    sqlmesh_config: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description=(
+            "Name of the configuration to use of several in the project's `config.py`, as "
+            "`sqlmesh --config NAME` takes it; `config` when not set."
+        ),
     )
     environment: EnvironmentName = Field(
         default="prod", description="SQLMesh environment whose models are automated."
@@ -270,6 +279,10 @@ class AutomationSettings(ReadSettings):
     def projects(self) -> Projects:
         """The folders of the setting ``project``, also where it is one."""
         return Projects(self.project if isinstance(self.project, tuple) else [self.project])
+
+    def sqlmesh_command(self, words: str) -> str:
+        """Returns a command of SQLMesh's for this project, as a person types it."""
+        return sqlmesh_command(words, self.projects, self.gateway, self.sqlmesh_config)
 
     @property
     def id(self) -> str:

@@ -24,11 +24,22 @@ class SettingsError(ConfigurationError):
     @classmethod
     def unknown(cls, name: str, origin: str, settings: Iterable[str]) -> SettingsError:
         """Returns the error for a setting that does not exist, with the nearest one that does."""
-        names = sorted(settings)
-        by_lower = {setting.lower(): setting for setting in names}
-        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-        hint = f"Did you mean {by_lower[near[0]]}? " if near else ""
-        return cls([f"{name} ({origin}) is not a setting. {hint}Settings: {', '.join(names)}"])
+        return cls([f"{name} ({origin}) is not a setting. {nearest_setting(name, settings)}"])
+
+
+def nearest_setting(name: str, settings: Iterable[str]) -> str:
+    """Returns which setting a person may have meant, and where all of them are."""
+    by_lower = {setting.lower(): setting for setting in sorted(settings)}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    hint = f"Did you mean {by_lower[near[0]]}? " if near else ""
+    return f"{hint}`sqlmesh-automation settings` lists them all"
+
+
+class PatternUnmatched(ConfigurationError):
+    """A pattern for models on the command line matches none."""
+
+    def __init__(self, pattern: str, why: str) -> None:
+        super().__init__(f"{pattern!r} {why}")
 
 
 class ManifestFileTaken(ConfigurationError):

@@ -87,7 +87,12 @@ def policies(settings: AutomationSettings, manifest: Manifest) -> dict[str, Poli
         for pattern in settings.models
     }
     if empty := [pattern for pattern, policies_by_fqn in matched.items() if not policies_by_fqn]:
-        raise SettingsError([_unmatched(settings, manifest, pattern) for pattern in empty])
+        raise SettingsError(
+            [
+                f"{settings.place('models', pattern)} {unmatched(manifest, settings, pattern)}"
+                for pattern in empty
+            ]
+        )
     plain = _policy(settings, {}, {})
     policies_by_fqn = {}
     for node in everything:
@@ -195,7 +200,8 @@ def _policy(
     )
 
 
-def _unmatched(settings: AutomationSettings, manifest: Manifest, pattern: str) -> str:
+def unmatched(manifest: Manifest, settings: AutomationSettings, pattern: str) -> str:
+    """That a pattern matches nothing, with what may have been meant."""
     selector, pattern_value = _selector(pattern)
     if selector == "tag":
         candidates = {tag for model in manifest.executed for tag in model.tags}
@@ -209,7 +215,7 @@ def _unmatched(settings: AutomationSettings, manifest: Manifest, pattern: str) -
     near = [f"{selector}:{by_lower[name]}" if selector else by_lower[name] for name in close_names]
     hint = f"Did you mean {near[0]}? " if near else ""
     return (
-        f"{settings.place('models', pattern)} matches no model of {settings.projects}. {hint}"
+        f"matches no model of {settings.projects}. {hint}"
         "Accepted: names with * and ?, tag:<tag>, kind:<kind>; "
         "`sqlmesh-automation status` lists the models"
     )

@@ -66,9 +66,8 @@ def _not_found(context: Context, settings: AutomationSettings) -> EnvironmentNot
     elif state.type_ == "duckdb" and not getattr(state, "database", None):
         place = ", which is in memory and ends with each process: name a database file for it"
     relative = relative_note(context, settings)
-    return EnvironmentNotFound(
-        settings.environment, settings.projects, settings.gateway, place, relative
-    )
+    command = settings.sqlmesh_command(f"plan {settings.environment}")
+    return EnvironmentNotFound(settings.environment, settings.projects, command, place, relative)
 
 
 def _check_versions(state_sync: StateSync, settings: AutomationSettings) -> None:

@@ -54,7 +54,8 @@ def naming_refusals(settings: AutomationSettings, kind: type[ProjectInvalid]) ->
         if kind is not ProjectFileInvalid:
             cause = None  # a configuration is where passwords are
         reason = _reason(withholding, error, is_shown=cause is not None)
-        raise kind(settings.projects, reason, settings.place("source")) from cause
+        command = settings.sqlmesh_command("info")
+        raise kind(settings.projects, reason, command, settings.place("source")) from cause
 
 
 @contextmanager

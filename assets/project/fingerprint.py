@@ -76,7 +76,7 @@ def made_for(settings: AutomationSettings) -> str:
     """Returns what a manifest is of, whatever its content: project, gateway and environment."""
     return (
         f"{settings.projects} gateway {settings.gateway} environment {settings.environment} "
-        f"source {settings.source}"
+        f"source {settings.source} config {settings.sqlmesh_config}"
     )
 
 
@@ -104,7 +104,7 @@ def _settings_digest(settings: AutomationSettings) -> hashlib._Hash:
     for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):
         digest.update(f"{package}={version(package)}\0".encode())
     digest.update(f"{settings.projects}\0{settings.gateway}\0{settings.environment}\0".encode())
-    digest.update(f"{settings.description_sql_characters}\0".encode())
+    digest.update(f"{settings.sqlmesh_config}\0{settings.description_sql_characters}\0".encode())
     return digest
 
 

@@ -33,6 +33,7 @@ def manifest_path(settings: AutomationSettings) -> Path:
         return settings.manifest
     main, *others = settings.projects
     name = f"manifest-{settings.environment}-{settings.gateway or 'default'}"
+    name += f"-{settings.sqlmesh_config}" if settings.sqlmesh_config else ""
     if others:  # apart from that of the main one alone
         name += f"-{hashlib.sha256(str(settings.projects).encode()).hexdigest()[:8]}"
     return main / ".cache" / "dagster_sqlmesh_automation" / f"{name}.json"

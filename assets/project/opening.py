@@ -63,7 +63,12 @@ def open_context(settings: AutomationSettings, *, load: bool) -> Iterator[Contex
         try:
             with SQLMESH_LOCK, naming_refusals(settings, ProjectInvalid):
                 _check_gateway(settings)
-                context = Context(paths=settings.projects, gateway=settings.gateway, load=False)
+                context = Context(
+                    paths=settings.projects,
+                    gateway=settings.gateway,
+                    config=settings.sqlmesh_config,
+                    load=False,
+                )
             if load:
                 load_project(context, settings)
             yield context
@@ -112,7 +117,8 @@ def _check_gateway(settings: AutomationSettings) -> None:
     from sqlmesh.core.config.loader import load_configs
 
     # The gateway is the main project's, as in ``Context``; the others name their models' own.
-    config = next(iter(load_configs(None, Config, settings.projects).values()))
+    name = settings.sqlmesh_config
+    config = next(iter(load_configs(name, Config, settings.projects).values()))
     gateways = config.gateways if isinstance(config.gateways, dict) else {}
     if settings.gateway is not None and settings.gateway.lower() not in gateways:
         place = settings.place("gateway")

@@ -53,6 +53,15 @@ class Moments:
     request: datetime | None
     retry: datetime | None
 
+    def to_json(self) -> dict[str, str | None]:
+        """Returns them by name, in ISO 8601."""
+        return {
+            "cron": _json(self.cron),
+            "schedule": _json(self.schedule),
+            "request": _json(self.request),
+            "retry": _json(self.retry),
+        }
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -115,12 +124,7 @@ class Explanation:
             "runs": [self._run_json(run) for run in self.runs],
             "starts": _json(self.decision.starts),
             "ended": _json(self.decision.ended),
-            "next": {
-                "cron": _json(self.next.cron),
-                "schedule": _json(self.next.schedule),
-                "request": _json(self.next.request),
-                "retry": _json(self.next.retry),
-            },
+            "next": self.next.to_json(),
             "plan": {"id": state.plan_id, "applied_at": _json(state.planned_at)},
         }
 
@@ -184,7 +188,7 @@ def explain(
         },
         runs=past_runs(location.index, instance, model.fqn, _RUNS),
         attempts=_attempts(plan, model.fqn),
-        next=_next(policy, decision, at),
+        next=following(policy, decision, at),
         plan=plan,
     )
 
@@ -245,7 +249,7 @@ def _attempts(plan: TickPlan, fqn: str) -> dict[str, int]:
     return {attempt.run_id: number for number, attempt in enumerate(reversed(tried), start=1)}
 
 
-def _next(policy: Policy, decision: Decision, at: datetime) -> Moments:
+def following(policy: Policy, decision: Decision, at: datetime) -> Moments:
     """Returns what happens next to a model after a moment."""
     cron, schedule = decision.next_cron, None if policy.paused else policy.schedule
     fires = schedule is not None and (cron is not None or decision.is_due)

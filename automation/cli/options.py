@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...config.errors import AutomationError, Unavailable
-from ...config.settings import PREFIX, AutomationSettings
+if TYPE_CHECKING:
+    from ...config.errors import AutomationError
 
 EXIT_FAILED, EXIT_CONFIGURATION, EXIT_UNAVAILABLE = 1, 2, 3
 
-EXIT_CODES = """\b
-Exit codes:
-  0  done, also when nothing is due
-  1  a model failed
-  2  usage or configuration
-  3  state or warehouse out of reach"""
+_CODES = {
+    EXIT_FAILED: "a model failed",
+    EXIT_CONFIGURATION: "usage or configuration",
+    EXIT_UNAVAILABLE: "state or warehouse out of reach",
+}
 
+
+def exit_codes(done: str, *codes: int) -> str:
+    """Returns the end of a command's help.
+
+    Args:
+        done: What 0 says.
+        codes: The other codes that the command ends with; all of them if none is given.
+    """
+    lines = [f"  0  {done}", *(f"  {code}  {_CODES[code]}" for code in codes or _CODES)]
+    return "\n".join(["\b", "Exit codes:", *lines])
+
+
+READS = (EXIT_CONFIGURATION, EXIT_UNAVAILABLE)
+"""Exit codes of commands that evaluate nothing."""
 
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _FURTHEST = timedelta(days=3653)
@@ -51,47 +65,84 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
     return moment.astimezone(UTC)
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that name the SQLMesh environment, and the exit codes of our errors."""
+def _verbose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        logging.disable(logging.NOTSET)
 
-    @click.option(
+
+VERBOSE = "Show Dagster's and SQLMesh's log lines."
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_verbose,
+    help=VERBOSE,
+)
+
+
+def settings_options(read: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds the options that name the SQLMesh environment, and the exit codes of our errors.
+
+    Args:
+        read: Whether the command gets the settings; else it gets the options themselves.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def wrapped(**given: Any) -> Any:
+            from ...config.errors import AutomationError, Unavailable
+
+            try:
+                return command(**({"settings": read_settings(given)} if read else {}), **given)
+            except Unavailable as error:
+                _fail(error, EXIT_UNAVAILABLE)
+            # A model that failed is reported and raises nothing, so it is none of these.
+            except AutomationError as error:
+                _fail(error, EXIT_CONFIGURATION)
+
+        for option in reversed(_SETTINGS):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+_SETTINGS = (
+    click.option(
         "--project",
         multiple=True,
         type=click.Path(path_type=Path),
         callback=lambda context, parameter, given: given or None,
         help="SQLMesh project folder; several with one state by repeating it.",
-    )
-    @click.option("--gateway", help="SQLMesh gateway.")
-    @click.option("--environment", help="SQLMesh environment; prod where nothing says otherwise.")
-    @click.option(
+    ),
+    click.option("--gateway", help="SQLMesh gateway."),
+    click.option("--environment", help="SQLMesh environment; prod where nothing says otherwise."),
+    click.option(
         "--prefix",
-        default=PREFIX,
         help=(
             "What the environment variables with the settings begin with, where several "
             "environments have their own: FINANCE_ for FINANCE_PROJECT and so on."
         ),
-    )
-    @wraps(command)
-    def wrapped(
-        project: tuple[Path, ...] | None,
-        gateway: str | None,
-        environment: str | None,
-        prefix: str,
-        **kwargs: Any,
-    ) -> Any:
-        options = {"project": project, "gateway": gateway, "environment": environment}
-        try:
-            settings = AutomationSettings(
-                _env_prefix=prefix, **{k: v for k, v in options.items() if v is not None}
-            )
-            return command(settings=settings, **kwargs)
-        except Unavailable as error:
-            _fail(error, EXIT_UNAVAILABLE)
-        # A model that failed is reported and raises nothing, so it is none of these.
-        except AutomationError as error:
-            _fail(error, EXIT_CONFIGURATION)
+    ),
+    verbose_option,
+)
 
-    return wrapped
+
+def read_settings(given: dict[str, Any]) -> Any:
+    """Takes the options of :func:`settings_options` out of a command's and reads the settings.
+
+    Raises:
+        SettingsError: Some cannot be used.
+    """
+    from ...config.settings import PREFIX, AutomationSettings
+
+    prefix = given.pop("prefix", None) or PREFIX
+    options = {name: given.pop(name, None) for name in ("project", "gateway", "environment")}
+    return AutomationSettings(
+        _env_prefix=prefix, **{name: value for name, value in options.items() if value is not None}
+    )
 
 
 def _fail(error: AutomationError, code: int) -> None:

@@ -9,20 +9,18 @@ from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from ...assets.definitions.policy import Policy
 from ...assets.ledger.outcome import Outcome, OutcomeStatus
-from ...assets.project.manifest import ManifestModel
 from ..facts.facts import spoken, spoken_intervals
 from ..facts.past_runs import PastRun
 from ..tick.decision import Decision
 from ..tick.plan import TickPlan
 from .findings import Finding
+from .working import Working
 
 if TYPE_CHECKING:
-    from ..definitions import Location
     from .explaining import Explanation, Moments
     from .ticking import TickReport
 
@@ -36,23 +34,6 @@ _STYLES = {
     OutcomeStatus.SKIPPED: "yellow",
     OutcomeStatus.CANCELLED: "yellow",
 }
-
-
-def decisions_table(location: Location, plan: TickPlan, *, only_due: bool) -> Table:
-    """Returns a table of every model with what a tick would do and the policy that is set."""
-    has_rules = any(policy.origins for policy in location.policies.values())
-    table = Table(title=next(plan.lines()), title_justify="left", box=None, pad_edge=False)
-    for column in ("model", "kind", "cron", *(["policy"] if has_rules else []), "decision"):
-        table.add_column(column, overflow="fold")
-    for node in location.manifest.decided:
-        decision = plan.decisions[node.fqn]
-        if not only_due or decision.due is not None:
-            kind = node.kind if isinstance(node, ManifestModel) else "standalone audit"
-            cron = " ".join(filter(None, (node.cron, node.cron_tz)))
-            policy = ", ".join(location.policies[node.fqn].spoken())
-            columns = [node.name, kind, cron, *([policy] if has_rules else [])]
-            table.add_row(*columns, _decided(decision))
-    return table
 
 
 def print_warnings(console: Console, warnings: Sequence[str]) -> None:
@@ -155,7 +136,7 @@ def print_decisions(console: Console, plan: TickPlan) -> None:
     for decision in plan.decisions.values():
         if decision.due is None:
             continue
-        console.print(Text(f"  {decision.name:<32}").append(_decided(decision)), soft_wrap=True)
+        console.print(Text(f"  {decision.name:<32}").append(decided(decision)), soft_wrap=True)
     if not plan.requested:
         console.print(Text(f"  {plan.skip_message}", style="dim"), soft_wrap=True)
 
@@ -191,7 +172,8 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 class ProgressBar:
     """Draws an execution's progress as its observer."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, working: Working) -> None:
+        self._working = working
         self._progress = Progress(
             TextColumn("  {task.description:<32}"),
             BarColumn(),
@@ -204,6 +186,7 @@ class ProgressBar:
 
     def started(self, models: int) -> None:
         """Shows that the execution starts."""
+        self._working.printing()
         self._task = self._progress.add_task("SQLMesh starts", total=models)
         self._progress.start()
 
@@ -212,11 +195,12 @@ class ProgressBar:
         self._progress.update(self._task, advance=1, description=outcome.name)
 
     def ended(self, error: BaseException | None) -> None:
-        """Takes the bar away; nothing follows."""
+        """Takes the bar away; what follows is the end of the run."""
         self._progress.stop()
+        self._working("recording the end of the run")
 
 
-def _decided(decision: Decision) -> Text:
+def decided(decision: Decision) -> Text:
     """Returns what a tick does with a model, and why not."""
     if decision.requested:
         assert decision.due is not None

@@ -15,7 +15,6 @@ from ...assets.ledger.run_tags import PROCESS_TAG
 from ...config.errors import Unavailable
 from ..definitions import Location
 from ..tick.plan import TickPlan
-from .mappings import misleading
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -152,32 +151,6 @@ def tick_json(location: Location, report: TickReport) -> dict[str, Any]:
         "models": [
             _model_json(location, report, fqn, audits.get(fqn, ()))
             for fqn in (model.fqn for model in location.manifest.told)
-        ],
-    }
-
-
-def status_json(location: Location, plan: TickPlan, *, only_due: bool) -> dict[str, Any]:
-    """Returns what ``sqlmesh-automation status --json`` prints: a tick that requested nothing.
-
-    Each model also has its ``policy``: what differs from the defaults, and what set it.
-    """
-    report = TickReport.undone(plan)
-    document = tick_json(location, report)
-    models = []
-    for model, node in zip(document["models"], location.manifest.told, strict=True):
-        policy = location.policies[node.fqn]
-        values = policy.values()
-        model["policy"] = {
-            name: {"value": values[name], "from": origin} for name, origin in policy.origins.items()
-        }
-        if not only_due or plan.decisions[node.fqn].due is not None:
-            models.append(model)
-    return {
-        **document,
-        "models": models,
-        "warnings": [
-            *plan.warnings,
-            *misleading(location.settings, location.manifest, location.policies),
         ],
     }
 

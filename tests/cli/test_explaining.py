@@ -328,7 +328,8 @@ def test_status_prints_a_tick_in_json_with_policies_and_warnings(project: Path) 
     assert len(models) == 18
     assert len(document["warnings"]) == 2
     keys = TICK["properties"]["models"]["items"]["properties"]
-    assert all({*model} == {*keys, "policy"} for model in models.values())
+    facts = {"kind", "cron", "cron_tz", "schedule", "group", "next", "next_at", "policy"}
+    assert all({*model} == {*keys, *facts} for model in models.values())
     assert models["sales.orders"]["policy"] == {}
     assert models["finance.reconciliation"]["policy"] == {
         "schedule": {"value": "0 23 * * * UTC", "from": "CRON_MAP @daily"},

@@ -15,7 +15,7 @@ from support.ticks import Automation, Run
 
 from dagster_sqlmesh_automation.assets.dagster_internals import AssetCheckExecutionRecord
 from dagster_sqlmesh_automation.automation.cli.explaining import explain
-from dagster_sqlmesh_automation.automation.cli.ticking import status_json
+from dagster_sqlmesh_automation.automation.cli.statuses import selected, status_json
 
 T = dg.DagsterEventType
 
@@ -208,7 +208,8 @@ def test_the_command_line_tells_of_it(automation: Automation) -> None:
         "raw.days": "requested, due: 2026-10-14 00:00 to 2026-10-15 00:00 UTC"
     }
     plan = automation.location.planner.plan(automation.instance, NEXT_DAY)
-    models = status_json(automation.location, plan, only_due=False)["models"]
+    shown = selected(automation.location, [])
+    models = status_json(automation.location, plan, shown)["models"]
     assert [model["model"] for model in models] == [
         "raw.days",
         *(model.name for model in automation.location.manifest.executed),
