@@ -68,7 +68,7 @@ class AutomationSettings(ReadSettings):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description=(
             "Name of the configuration to use of several in the project's `config.py`, as "
-            "`sqlmesh --config NAME` takes it; `config` when not set."
+            "`sqlmesh --config NAME plan` takes it; `config` when not set."
         ),
     )
     environment: EnvironmentName = Field(

@@ -25,7 +25,7 @@ def reference() -> str:
 
 <!-- Made by `make docs-cli` from automation/cli; do not edit. -->
 
-`{_PROGRAM} COMMAND --help` prints the same. `--project`, `--gateway` and `--environment` are
+`--help` of each command prints the same. `--project`, `--gateway` and `--environment` are
 [settings](settings.md) as well; an option wins over its environment variable. While a command has
 printed nothing for a second, a terminal shows what it is doing.
 
@@ -84,8 +84,8 @@ def _markdown(help_text: str) -> Iterator[str]:
         for line in paragraph.splitlines()[1:]:
             if not line.startswith(" "):
                 yield _escaped(line)
-        lines = [line.strip() for line in paragraph.splitlines() if line.startswith(" ")]
-        yield "\n".join(["```sh", *lines, "```"])
+        lines = [f"  {line}" for line in paragraph.splitlines() if line.startswith(" ")]
+        yield "\n".join(lines)
 
 
 def _names(option: click.Option) -> str:

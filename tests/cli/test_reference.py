@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import click
 from support.projects import ROOT
 
@@ -25,3 +28,15 @@ def test_it_has_every_command_option_and_exit_code() -> None:
         assert "\n| 0 | " in text
         assert "\n| 2 | usage or configuration |" in text
         assert "\b" not in text
+
+
+def test_the_examples_are_commands_with_options_that_exist() -> None:
+    examples = re.findall(r"^    sqlmesh-automation (.*)$", reference.reference(), re.MULTILINE)
+    parsed = 0
+    for example in examples:
+        words = shlex.split(re.split(r" [|>] ", example)[0])
+        if "[OPTIONS]" not in words:
+            command = main.commands[words[0]]
+            command.make_parser(click.Context(command)).parse_args(words[1:])
+            parsed += 1
+    assert parsed > 10
