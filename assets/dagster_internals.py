@@ -98,6 +98,7 @@ __all__ = [
     "pop_captured_interrupt",
     "run_assets",
     "run_being_loaded",
+    "run_checks",
     "sqlite_directories",
     "upstream_ops",
     "with_metadata",
@@ -151,7 +152,7 @@ INTERNALS = (
         "tests/execution/test_continuation.py",
     ),
     Internal(
-        ("run_assets", "upstream_ops"),
+        ("run_assets", "run_checks", "upstream_ops"),
         "the subset of the job that a step belongs to, and the order of its steps",
         "tests/execution/test_mixed_runs.py",
     ),
@@ -227,6 +228,11 @@ def run_assets(context: Any) -> Any:
     ``context.selected_asset_keys`` holds the step's own assets only.
     """
     return context.op_execution_context.job_def.asset_layer
+
+
+def run_checks(context: Any) -> frozenset[Any]:
+    """Keys of the checks that a step's run selects, of all its steps."""
+    return frozenset(key for each in run_assets(context).data for key in each.assets_def.check_keys)
 
 
 def upstream_ops(context: Any) -> dict[str, set[str]]:

@@ -21,6 +21,7 @@ from .definitions.specs import (
     model_specs,
     unexecuted_specs,
 )
+from .execution.alone import report_audits
 from .execution.executor import EXECUTION_TAG
 from .execution.report import (
     audit_result,
@@ -74,13 +75,10 @@ def _model_asset(specs: ModelSpecs, resource: str, tags: Mapping[str, str]) -> d
         op_tags={**tags, **_priority(specs)},
     )
     def model_step(context):  # type: ignore[no-untyped-def]
-        if not context.selected_asset_keys:
-            raise dg.Failure(
-                f"SQLMesh evaluates the audits of {specs.model.name} with the model. "
-                "Select the asset, not its checks alone.",
-                allow_retries=False,
-            )
         execution: SharedExecution = getattr(context.resources, resource)
+        if not context.selected_asset_keys:
+            yield from report_audits(context, execution, specs.model.fqn, specs.op)
+            return
         outcome = execution.outcome(
             specs.model.fqn,
             execution.selection(context),
@@ -111,7 +109,11 @@ def _audit_step(
     )
     def audit_step(context):  # type: ignore[no-untyped-def]
         execution: SharedExecution = getattr(context.resources, resource)
-        outcome = execution.outcome(specs.fqn, execution.selection(context), step=specs.op)
+        selected = execution.selection(context)
+        if specs.fqn not in selected.models:
+            yield from report_audits(context, execution, specs.fqn, specs.op)
+            return
+        outcome = execution.outcome(specs.fqn, selected, step=specs.op)
         for check, audit in execution.index.audited(outcome):
             if check in context.selected_asset_check_keys:
                 yield audit_result(check.asset_key, replace(audit, check=check.name))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 import dagster as dg
 
+from ..ledger.run_tags import MODELS_TAG
 from ..project.manifest import ManifestModel, ManifestStandaloneAudit
-from .specs import Blueprint, Conditions
+from .specs import AssetIndex, Blueprint, Conditions
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,23 @@ def _standalone_checks(
         )
         for key in keys
     )
+
+
+def runs_alone(
+    index: AssetIndex, fqn: str, assets: Set[dg.AssetKey], tags: Mapping[str, str]
+) -> bool:
+    """Whether a run evaluates audits and not what they belong to, as "Execute" on a check asks.
+
+    A standalone audit, and an external model, is nothing but its audits. The automation's runs
+    evaluate it as SQLMesh does, which records its intervals; so do runs that evaluate models too.
+
+    Args:
+        index: The definitions.
+        fqn: A model or standalone audit of which the run selects checks.
+        assets: The assets that the run selects.
+        tags: The run's.
+    """
+    if fqn not in index.checks:
+        return index.keys[fqn] not in assets
+    theirs = {key.asset_key for key in index.checks[fqn]} | {*index.evaluated.values()}
+    return MODELS_TAG not in tags and not theirs & assets

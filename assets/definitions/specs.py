@@ -13,7 +13,7 @@ from ...config.errors import DuplicateAssetKey
 from ...config.keys import external_key
 from ...config.rules import BatchLimit
 from ...config.settings import AutomationSettings
-from ..ledger.outcome import AuditOutcome, Outcome
+from ..ledger.outcome import AuditOutcome, Outcome, audited_model, audits_of
 from ..naming import key_part, op_name
 from ..project.manifest import Manifest, ManifestModel, ManifestStandaloneAudit
 from .check_keys import audit_keys, named, standalone_keys
@@ -117,8 +117,9 @@ class AssetIndex:
 
     @cached_property
     def op_names(self) -> Mapping[str, str]:
-        """Name of the op that reports a model or standalone audit, by ``fqn``."""
-        return {fqn: op for op, fqn in self.ops.items()}
+        """Name of the op that reports a model, a standalone audit, or audits alone; by name."""
+        ops = {fqn: op for op, fqn in self.ops.items()}
+        return ops | {audits_of(fqn): op for fqn, op in ops.items()}
 
     @cached_property
     def models(self) -> Mapping[dg.AssetKey, str]:
@@ -136,15 +137,18 @@ class AssetIndex:
 
     def named(self, outcome: Outcome) -> Outcome:
         """Returns an outcome with its audits called as these definitions call their checks."""
-        names = {use: key.name for use, key in self.audits.get(outcome.model, {}).items()}
+        names = {
+            use: key.name for use, key in self.audits.get(audited_model(outcome.model), {}).items()
+        }
         return replace(outcome, audits=tuple(named(audit, names) for audit in outcome.audits))
 
     def audited(self, outcome: Outcome) -> Iterator[tuple[dg.AssetCheckKey, AuditOutcome]]:
         """Yields what an outcome tells of checks that are not part of a model's own step."""
-        keys = self.checks.get(outcome.model, ())
-        uses = self.audits.get(outcome.model)
-        for audit in outcome.audits:
-            for key in keys if uses is None else {*keys} & {uses.get(audit.use)}:
+        fqn = audited_model(outcome.model)
+        keys, uses = self.checks.get(fqn, ()), self.audits.get(fqn)
+        for audit in () if outcome.model in self.evaluated else outcome.audits:
+            found = keys if uses is None else [uses[audit.use]] if audit.use in uses else ()
+            for key in found:
                 yield key, audit
 
 
@@ -162,12 +166,11 @@ def _index(blueprint: Blueprint) -> AssetIndex:
             raise DuplicateAssetKey(key, first.fqn, model.fqn)
     audits = audit_keys(manifest, keys, elsewhere)
     standalone = standalone_keys(manifest, keys, audits)
+    nodes: list[ManifestModel | ManifestStandaloneAudit] = [*manifest.models]
+    names = {node.fqn: node.name for node in [*nodes, *manifest.standalone_audits]}
     return AssetIndex(
         keys=keys,
-        names={
-            **{model.fqn: model.name for model in manifest.models},
-            **{audit.fqn: audit.name for audit in manifest.standalone_audits},
-        },
+        names={**names, **{audits_of(fqn): f"audits of {name}" for fqn, name in names.items()}},
         ops={
             **{op_name(keys[model.fqn].path): model.fqn for model in manifest.executed},
             **{

@@ -17,7 +17,7 @@ from ..project.opening import SQLMESH_LOCK
 from ..project.outages import is_outage
 from ..project.snapshots import display_name
 from ..project.spans import Spans
-from .recorder import Progress
+from .progress import Progress
 
 if TYPE_CHECKING:
     from sqlmesh.core.snapshot import DeployabilityIndex, Snapshot

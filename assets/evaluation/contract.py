@@ -7,7 +7,7 @@ SQLMesh's side may be another process.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -27,6 +27,21 @@ class Task(StrEnum):
 
 
 @dataclass(frozen=True)
+class AuditsAlone:
+    """Audits that are evaluated without the model that they belong to.
+
+    Attributes:
+        name: The name that a person knows the model by.
+        model: The model's ``fqn``, or the standalone audit's or external model's.
+        audits: Names of the checks, by the model's use of an audit; a standalone audit is its one.
+    """
+
+    name: str
+    model: str
+    audits: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class ExecutionRequest:
     """What one execution is to do.
 
@@ -37,6 +52,7 @@ class ExecutionRequest:
         at: The moment for which the execution is done, aware; crons that elapsed by then count.
         limits: The longest that one batch may take, by ``fqn``, of what has a limit. Upstream
             models that are not selected have theirs as well.
+        alone: The audits that are evaluated alone, by the name that :func:`.audits_of` gives.
         one_at_a_time: Whether no two models are evaluated at the same time, so that it can be told
             which one ends the process.
     """
@@ -46,6 +62,7 @@ class ExecutionRequest:
     ignoring: frozenset[str]
     at: datetime
     limits: Mapping[str, BatchLimit]
+    alone: Mapping[str, AuditsAlone] = field(default_factory=dict)
     one_at_a_time: bool = False
 
 

@@ -26,11 +26,13 @@ from ..project.opening import duckdb_files, open_context
 from ..project.snapshots import display_name
 from ..project.withholding import Withholding
 from ..sqlmesh_internals import load_materializations, writing_adapters
+from .auditing import LoneAudits
 from .cancelling import Statements
 from .console import RecordingConsole
 from .contract import ExecutionRequest, RunSide
 from .in_flight import InFlight
 from .notifications import guard_notifications
+from .query_tags import tagged
 from .readiness import take_empty_restatements
 from .recorder import Recorder
 from .scheduler import RecordingScheduler, ancestors
@@ -97,17 +99,18 @@ def _evaluate(
     recorder = Recorder(run.record, run.plan)
     recorder.inherit(legacy)
     tell = context.notification_target_manager.notify
-    if legacy.is_first:
+    # Audits alone are no run of SQLMesh's.
+    if legacy.is_first and request.selected:
         tell(NotificationEvent.RUN_START, environment=settings.environment)
     try:
         with naming_failures(settings):
             while not _run(context, settings, request, run, recorder, lease):
                 run.say("A plan changed the environment: SQLMesh begins anew with what is left")
     except (Exception, SystemExit):
-        if run.run_event(True) is RunEvent.RUN_FAILURE:
+        if run.run_event(True) is RunEvent.RUN_FAILURE and request.selected:
             tell(NotificationEvent.RUN_FAILURE, traceback.format_exc())
         raise
-    event = run.run_event(False)
+    event = run.run_event(False) if request.selected else None
     if event is RunEvent.RUN_END:
         tell(NotificationEvent.RUN_END, environment=settings.environment)
     elif event is RunEvent.RUN_FAILURE:
@@ -139,24 +142,29 @@ def _run(
     selected = frozenset(request.selected) - recorder.recorded
     for model in selected - scheduler.snapshots_by_name.keys():
         recorder.absent(model, request.selected[model], settings.environment)
-    considered = _considered(selected, request.ignoring, scheduler, recorder, settings)
-    console.attach(scheduler, selected, considered, request.at)
     breaker = _Breaker(context, environment, lease, run.cancelled)
+    evaluator = tagged(context.snapshot_evaluator, request.run_id)
+    audits = LoneAudits(scheduler, evaluator, request, environment.name)
     interrupted = False
     try:
         with Watch(in_flight, request.limits, statements, run):
-            status = scheduler.run(
-                environment.naming_info,
-                end=request.at,
-                execution_time=request.at,
-                selected_snapshots=considered,
-                circuit_breaker=breaker,
-                auto_restatement_enabled=environment.name == "prod",
-                run_environment_statements=True,
-            )
-            console.nothing_to_do_unless_started()
-            if status.is_nothing_to_do and recorder.owes_end:
-                scheduler.end(environment.naming_info, request.at, request.selected.keys())
+            # First: what reads a model of which a blocking audit fails is not evaluated.
+            audits.evaluate(breaker)
+            if request.selected:
+                considered = _considered(selected, request.ignoring, scheduler, recorder, settings)
+                console.attach(scheduler, selected, considered, request.at)
+                status = scheduler.run(
+                    environment.naming_info,
+                    end=request.at,
+                    execution_time=request.at,
+                    selected_snapshots=considered,
+                    circuit_breaker=breaker,
+                    auto_restatement_enabled=environment.name == "prod",
+                    run_environment_statements=True,
+                )
+                console.nothing_to_do_unless_started()
+                if status.is_nothing_to_do and recorder.owes_end:
+                    scheduler.end(environment.naming_info, request.at, request.selected.keys())
     except CircuitBreakerError:
         interrupted = True
     # SystemExit: a macro of a statement that calls exit().
@@ -183,6 +191,8 @@ def _run(
         recorder.ended(
             console.skipped, scheduler.ancestors, stopped=interrupted, terminated=terminated
         )
+        if terminated:
+            audits.cancel()
         if interrupted and not terminated:
             raise ExecutionStopped(request.run_id)
     return True
@@ -280,11 +290,12 @@ def _considered(
 
     Models that ignore their upstream do not draw it in, nor do standalone audits, unless nothing
     else is selected. What reads a model that has failed in this round (before a plan changed the
-    environment, or before this process took over) has no chance and is recorded as skipped.
+    environment, or before this process took over, or of which a blocking audit has failed alone)
+    has no chance and is recorded as skipped.
     """
-    snapshots = scheduler.snapshots_by_name
+    snapshots, failures = scheduler.snapshots_by_name, recorder.failures | recorder.blocked
     for name in sorted(selected & snapshots.keys()):
-        if failed := recorder.failures & scheduler.ancestors(name):
+        if failed := failures & scheduler.ancestors(name):
             recorder.passed_over(name, display_name(snapshots[name]), failed)
     unrecorded = (selected - recorder.recorded) & snapshots.keys()
     if not settings.auto_upstream:

@@ -7,44 +7,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..intervals import Interval, contiguous
-from ..ledger.outcome import FAILURES, IN_MIDDLE, AuditOutcome, Legacy, Outcome, OutcomeStatus
-
-
-@dataclass
-class Progress:
-    """What is known so far of one model in one execution.
-
-    Attributes:
-        planned: The batches that are done, and those that SQLMesh means to evaluate.
-        done: The batches that it has evaluated, audits included.
-        recovered: Whether a process that died has evaluated some of them.
-        failed: Whether a batch failed.
-        audit_failed: Whether a blocking audit was the cause.
-    """
-
-    name: str
-    snapshot: str
-    table: str | None = None
-    planned: Sequence[Interval] = ()
-    done: list[Interval] = field(default_factory=list)
-    interval_count: int = 0
-    duration_ms: int = 0
-    rows: int | None = None
-    bytes: int | None = None
-    audits: dict[str, AuditOutcome] = field(default_factory=dict)
-    failed: bool = False
-    audit_failed: bool = False
-    error: str | None = None
-    sql: str | None = None
-    unreachable: bool = False
-    recovered: bool = False
-    reason: str = ""
-    next_interval: datetime | None = None
-    feeds_executed: bool = False
+from ..ledger.outcome import (
+    FAILURES,
+    IN_MIDDLE,
+    AuditOutcome,
+    Legacy,
+    Outcome,
+    OutcomeStatus,
+    add_audit,
+    audited_model,
+    audits_of,
+    is_alone,
+)
+from .progress import Progress
 
 
 class Recorder:
@@ -87,6 +66,14 @@ class Recorder:
         """``fqn`` of those among them that failed."""
         with self._lock:
             return {model for model, status in self._recorded.items() if status in FAILURES}
+
+    @property
+    def blocked(self) -> Set[str]:
+        """``fqn`` of the models of which a blocking audit has failed that was evaluated alone."""
+        failed = OutcomeStatus.AUDIT_FAILED
+        with self._lock:
+            alone = (name for name, status in self._recorded.items() if status is failed)
+            return {audited_model(name) for name in alone if is_alone(name)}
 
     def inherit(self, legacy: Legacy) -> None:
         """Takes what a process before this one has recorded of the same round, and planned."""
@@ -141,8 +128,15 @@ class Recorder:
         with self._lock:
             audits = self._progress[model].audits
             for result in results:
-                earlier = audits.get(result.use)
-                audits[result.use] = result if earlier is None else _both(earlier, result)
+                add_audit(audits, result)
+
+    def alone(self, outcome: Outcome) -> None:
+        """Takes what has become of audits that were evaluated without their model."""
+        with self._lock:
+            if outcome.model not in self._recorded:
+                self._recorded[outcome.model] = outcome.status
+                self._progress[outcome.model] = Progress(outcome.subject, outcome.snapshot or "")
+                self._record(replace(outcome, plan=self.plan))
 
     def done(
         self,
@@ -208,7 +202,11 @@ class Recorder:
     def skipped(self, model: str, failed: Collection[str]) -> None:
         """Takes a model with batches that are not tried because models upstream have failed."""
         with self._lock:
-            names = sorted(self._progress[upstream].name for upstream in failed)
+            progress = (
+                self._progress.get(upstream) or self._progress[audits_of(upstream)]
+                for upstream in failed
+            )
+            names = sorted(entry.name for entry in progress)
             self._progress[model].reason = f"upstream {', '.join(names)} failed"
             self._finish(model, OutcomeStatus.SKIPPED)
 
@@ -291,16 +289,6 @@ class Recorder:
                 unreachable=entry.unreachable,
             )
         )
-
-
-def _both(first: AuditOutcome, second: AuditOutcome) -> AuditOutcome:
-    return replace(
-        first,
-        passed=first.passed and second.passed,
-        blocking=first.blocking or second.blocking,
-        count=first.count + second.count,
-        query=first.query or second.query,
-    )
 
 
 def _sum(first: int | None, second: int | None) -> int | None:

@@ -138,10 +138,13 @@ class RecordingScheduler(ReadinessScheduler):
                 {table_identity(snapshot): display_name(snapshot) for snapshot in missing}
             )
             held = names
-            # Whoever had any of it before may have evaluated it.
-            for snapshot in self.snapshots.values():
-                snapshot.pending_restatement_intervals = []  # a refresh only adds to these
-            self.state_sync.refresh_snapshot_intervals(self.snapshots.values())
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Reads what is recorded: whoever had the lease before may have evaluated something."""
+        for snapshot in self.snapshots.values():
+            snapshot.pending_restatement_intervals = []  # a refresh only adds to these
+        self.state_sync.refresh_snapshot_intervals(self.snapshots.values())
 
     def _missing(
         self, *args: Any, selected_snapshots: set[str] | None = None, **kwargs: Any
@@ -254,27 +257,26 @@ def _record_audits(evaluator: SnapshotEvaluator, recorder: Recorder) -> None:
     def audit(*, snapshot: Snapshot, **kwargs: Any) -> list[AuditResult]:
         results = original(snapshot=snapshot, **kwargs)
         used = [result for result in results if not result.skipped]
-        uses = [(result.audit.name, audit_args(result.audit_args)) for result in used]
         dialect = evaluator.adapter.dialect
-        recorder.audited(
-            snapshot.name,
-            [
-                AuditOutcome(
-                    check=check_name(name, args),
-                    use=audit_use(name, args),
-                    passed=not result.count,
-                    blocking=result.blocking,
-                    count=result.count or 0,
-                    query=result.query.sql(dialect=dialect, pretty=True)
-                    if result.count and result.query is not None
-                    else None,
-                )
-                for result, (name, args) in zip(used, uses, strict=True)
-            ],
-        )
+        recorder.audited(snapshot.name, [audit_outcome(result, dialect) for result in used])
         return results
 
     evaluator.audit = audit  # type: ignore[method-assign, assignment]
+
+
+def audit_outcome(result: AuditResult, dialect: str) -> AuditOutcome:
+    """What SQLMesh tells of one audit, as outcomes have it."""
+    name, args = result.audit.name, audit_args(result.audit_args)
+    return AuditOutcome(
+        check=check_name(name, args),
+        use=audit_use(name, args),
+        passed=not result.count,
+        blocking=result.blocking,
+        count=result.count or 0,
+        query=result.query.sql(dialect=dialect, pretty=True)
+        if result.count and result.query is not None
+        else None,
+    )
 
 
 def _rendered(

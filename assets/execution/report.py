@@ -265,7 +265,9 @@ def failure_text(outcome: Outcome) -> str:
     if outcome.status is OutcomeStatus.AUDIT_FAILED:
         failed = [audit for audit in outcome.audits if not audit.passed and audit.blocking]
         named = ", ".join(f"{audit.check} ({audit.count:,} rows)" for audit in failed)
-        return f"{outcome.name}: blocking audit failed: {named or outcome.error}"
+        return f"{outcome.subject}: blocking audit failed: {named or outcome.error}"
+    if outcome.status is OutcomeStatus.FAILED and outcome.is_alone:
+        return f"{outcome.subject} could not all be evaluated: {outcome.error}"
     if outcome.status is OutcomeStatus.FAILED:
         return f"{outcome.name} failed in SQLMesh: {outcome.error}"
     if outcome.status is OutcomeStatus.SKIPPED:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from ...config.clock import check_reached
 from ...config.errors import WorkerDied
 from ..dagster_internals import pop_captured_interrupt
-from ..evaluation.contract import ExecutionRequest, Task
+from ..evaluation.contract import AuditsAlone, ExecutionRequest, Task
+from ..ledger.outcome import audited_model
 from ..ledger.run_tags import EXECUTION_TIME_TAG, execution_time
 from .run_side import RoundSide, RunParts
+from .selection import Selection
 
 _LOOK_SECONDS = 2.0
 """How often it looks whether the run goes on."""
@@ -30,15 +32,16 @@ class RoundThread:
     Args:
         number: The round's number in the run, from 1.
         selected: ``fqn`` of the models and standalone audits that the round deals with.
-        in_run: ``fqn`` of all that the run selects.
+        of_run: All that the run selects.
         parts: What every round of the run works with.
     """
 
     def __init__(
-        self, number: int, selected: Sequence[str], in_run: Set[str], parts: RunParts
+        self, number: int, selected: Sequence[str], of_run: Selection, parts: RunParts
     ) -> None:
         self._number, self._selected, self._parts = number, selected, parts
-        self._side = RoundSide(number, selected, in_run, parts)
+        self._alone = of_run.alone
+        self._side = RoundSide(number, selected, of_run.models, parts)
         self._done = threading.Event()
         name = f"sqlmesh-{parts.run.run_id[:8]}"
         self._thread = threading.Thread(target=self._execute, name=name)
@@ -110,10 +113,19 @@ class RoundThread:
             check_reached(at, f"The run tag {EXECUTION_TIME_TAG}")
         return ExecutionRequest(
             run_id=run.run_id,
-            selected={model: index.names[model] for model in self._selected},
+            selected={
+                model: index.names[model] for model in self._selected if model not in self._alone
+            },
             ignoring=index.ignoring,
             at=at or datetime.now(UTC),
             limits=index.limits,
+            alone={
+                name: AuditsAlone(
+                    index.names[audited_model(name)], audited_model(name), self._alone[name]
+                )
+                for name in self._selected
+                if name in self._alone
+            },
         )
 
     def _beat(self) -> None:

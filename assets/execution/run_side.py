@@ -216,7 +216,8 @@ class RoundSide:
                 self._broken.__cause__ = error
             self.cancelling.set()
             return
-        self._metrics.finished(outcome)
+        if not outcome.is_alone:
+            self._metrics.finished(outcome)
         if self._observer is not None:
             self._observer.finished(outcome)
         if self._pace is not None and step is not None and outcome.succeeded:

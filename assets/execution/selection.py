@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
-from ..dagster_internals import run_assets, upstream_ops
+from ..dagster_internals import run_assets, run_checks, upstream_ops
+from ..definitions.audits import runs_alone
 from ..definitions.specs import AssetIndex
+from ..ledger.outcome import audited_model, audits_of, is_alone
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,10 @@ class Selection:
     """The models of a run.
 
     Attributes:
-        models: ``fqn`` of all models and standalone audits that the run is to evaluate.
+        models: ``fqn`` of all models and standalone audits that the run is to evaluate, and
+            :func:`.audits_of` those of which it evaluates audits alone.
+        alone: The checks of audits that are evaluated alone, by those names and by the model's use
+            of each.
         awaited: The steps that are not SQLMesh's and that Dagster runs before a model's, directly
             or not, by ``fqn``; left out where there are none. They make what the model reads, or
             they are blocking checks of what it reads.
@@ -27,6 +32,7 @@ class Selection:
     """
 
     models: Set[str]
+    alone: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     awaited: Mapping[str, Set[str]] = field(default_factory=dict)
     ahead: Mapping[str, Set[str]] = field(default_factory=dict)
     places: Mapping[str, tuple[bool, int]] = field(default_factory=dict)
@@ -75,30 +81,54 @@ def selection(context: Any, index: AssetIndex) -> Selection:
     ops = {node.name for node in job.nodes}
     if steps := context.run.step_keys_to_execute:
         ops &= {step.partition(".")[0] for step in steps}
-    layer = run_assets(context)
-    models = frozenset(
-        fqn
-        for op in ops
-        if (fqn := index.ops.get(op))
-        and (fqn in index.checks or index.keys[fqn] in layer.selected_asset_keys)
-    )
+    parts = _parts(context, index, ops)
+    models = frozenset(parts.values())
     upstream = {
         step: parents & ops for step, parents in upstream_ops(context).items() if step in ops
     }
     # In the order in which the run executes them: Dagster does not order two steps by way of one
     # that the run leaves out.
     order = list(TopologicalSorter(upstream).static_order())
-    others = {op for op in ops if index.ops.get(op) not in models}
+    others = ops - parts.keys()
     awaited = _awaited(upstream, order, others)
     ahead, depths = _ahead(upstream, order, awaited, others), _depths(upstream, order)
     followed = {parent for parents in upstream.values() for parent in parents}
-    steps_of = {index.ops[op]: op for op in order if op not in others}
+    steps_of = {parts[op]: op for op in order if op in parts}
     return Selection(
         models,
+        alone=_alone(context, index, models),
         awaited={fqn: awaited[op] for fqn, op in steps_of.items() if awaited[op]},
         ahead={fqn: ahead[op] for fqn, op in steps_of.items() if ahead[op]},
         places={fqn: (op not in followed, depths[op]) for fqn, op in steps_of.items()},
     )
+
+
+def _parts(context: Any, index: AssetIndex, ops: Set[str]) -> dict[str, str]:
+    """What the run evaluates for each step that is SQLMesh's, by its op."""
+    assets, checks = run_assets(context).selected_asset_keys, run_checks(context)
+    parts = {}
+    for op in ops & index.ops.keys():
+        fqn = index.ops[op]
+        if not runs_alone(index, fqn, assets, context.run.tags):
+            parts[op] = fqn
+        # The step of a model may be there for a check that is no audit.
+        elif checks & {*index.checks.get(fqn, ()), *index.audits.get(fqn, {}).values()}:
+            parts[op] = audits_of(fqn)
+    return parts
+
+
+def _alone(context: Any, index: AssetIndex, models: Set[str]) -> dict[str, dict[str, str]]:
+    """The checks of audits that the run evaluates alone; a standalone audit is its one audit."""
+    checks = run_checks(context)
+    return {
+        name: {
+            use: key.name
+            for use, key in index.audits.get(audited_model(name), {}).items()
+            if key in checks
+        }
+        for name in models
+        if is_alone(name)
+    }
 
 
 def _awaited(

@@ -234,7 +234,7 @@ class SharedExecution:
                 self._thread = RoundThread(
                     number,
                     history.left(number, self._selected.ready(model), repeats=repeats),
-                    self._selected.models,
+                    self._selected,
                     RunParts(
                         self.settings,
                         self.index,

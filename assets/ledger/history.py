@@ -68,7 +68,8 @@ class Round:
 
         Where the process that executed was killed there, nobody knows.
         """
-        if not self.outcomes or not self.planned.keys() <= self.outcomes.keys():
+        evaluated = {model for model, each in self.outcomes.items() if not each.is_alone}
+        if not evaluated or not self.planned.keys() <= evaluated:
             return None
         if self.ended:
             return self.error

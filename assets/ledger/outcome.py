@@ -27,10 +27,22 @@ class OutcomeStatus(StrEnum):
     AUDIT_FAILED = "audit_failed"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
+    AUDITED = "audited"
+    NOT_AUDITED = "not_audited"
 
 
-SUCCESSES = frozenset({OutcomeStatus.EXECUTED, OutcomeStatus.UP_TO_DATE, OutcomeStatus.NOT_READY})
+SUCCESSES = frozenset(
+    {
+        OutcomeStatus.EXECUTED,
+        OutcomeStatus.UP_TO_DATE,
+        OutcomeStatus.NOT_READY,
+        OutcomeStatus.AUDITED,
+        OutcomeStatus.NOT_AUDITED,
+    }
+)
 """Statuses with which a step succeeds."""
+
+_VERBS = {OutcomeStatus.AUDITED: "", OutcomeStatus.NOT_AUDITED: " not evaluated"}
 
 FAILURES = frozenset({OutcomeStatus.FAILED, OutcomeStatus.AUDIT_FAILED})
 """Statuses of a model that SQLMesh tried to evaluate and could not."""
@@ -38,6 +50,29 @@ FAILURES = frozenset({OutcomeStatus.FAILED, OutcomeStatus.AUDIT_FAILED})
 
 IN_MIDDLE = "while it was evaluated"
 """Reason of a cancelled model that was begun; one that was not has none."""
+
+_ALONE = "audits of "
+
+
+def audits_of(model: str) -> str:
+    """What a run calls the audits of a model that it evaluates without the model.
+
+    A name of their own: whoever asks what became of the model is not told of its audits.
+
+    Args:
+        model: The model's ``fqn``, or a standalone audit's.
+    """
+    return f"{_ALONE}{model}"
+
+
+def is_alone(name: str) -> bool:
+    """Whether a name is one that :func:`audits_of` has given."""
+    return name.startswith(_ALONE)
+
+
+def audited_model(name: str) -> str:
+    """The ``fqn`` of which :func:`audits_of` has made a name."""
+    return name.removeprefix(_ALONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +96,29 @@ class AuditOutcome:
     use: str = ""
 
 
+def add_audit(audits: dict[str, AuditOutcome], audit: AuditOutcome) -> None:
+    """Adds what an audit has found to what it found before, by the model's use of it."""
+    if (earlier := audits.get(audit.use)) is not None:
+        audit = dataclasses.replace(
+            earlier,
+            passed=earlier.passed and audit.passed,
+            blocking=earlier.blocking or audit.blocking,
+            count=earlier.count + audit.count,
+            query=earlier.query or audit.query,
+        )
+    audits[audit.use] = audit
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What an execution did to one model.
 
     Attributes:
-        model: The model's ``fqn``, or a standalone audit's.
+        model: The model's ``fqn``, or a standalone audit's; :func:`audits_of` it where its audits
+            alone were evaluated.
         name: The name that a person knows it by.
-        intervals: What was evaluated with success, as contiguous ranges.
+        intervals: What was evaluated with success, as contiguous ranges; of audits alone, what
+            they were evaluated for.
         interval_count: How many of the model's own intervals these ranges hold.
         batches: How many batches were evaluated with success.
         duration_ms: Evaluation time of these batches, in milliseconds.
@@ -116,9 +166,22 @@ class Outcome:
         """Whether a step may succeed with it."""
         return self.status in SUCCESSES
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether audits were evaluated and not their model."""
+        return is_alone(self.model)
+
+    @property
+    def subject(self) -> str:
+        """What it is about, for a person."""
+        return f"{_ALONE}{self.name}" if self.is_alone else self.name
+
     def summary(self) -> str:
         """One line for a run's log, such as ``sales.orders executed: 2 intervals, 0.8 s``."""
         parts = []
+        if self.is_alone and self.audits:
+            passed = sum(audit.passed for audit in self.audits)
+            parts.append(f"{passed} of {len(self.audits)} passed")
         if self.interval_count:
             parts.append(f"{self.interval_count:,} interval{'s' * (self.interval_count != 1)}")
         if self.rows is not None:
@@ -132,8 +195,8 @@ class Outcome:
             parts.append(textwrap.shorten(self.error, _LONGEST_ERROR, placeholder=" …"))
         if self.status is OutcomeStatus.UP_TO_DATE and self.next_interval:
             parts.append(f"next interval ready at {self.next_interval:%Y-%m-%d %H:%M} UTC")
-        verb = self.status.value.replace("_", " ")
-        return f"{self.name} {verb}" + (f": {', '.join(parts)}" if parts else "")
+        verb = _VERBS.get(self.status, f" {self.status.value.replace('_', ' ')}")
+        return f"{self.subject}{verb}" + (f": {', '.join(parts)}" if parts else "")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that :meth:`from_json` reads."""

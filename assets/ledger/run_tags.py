@@ -14,6 +14,9 @@ EXECUTION_TIME_TAG = "sqlmesh/execution_time"
 BACKFILL_TAG = "dagster/backfill"
 """Dagster's own: the backfill that a run belongs to."""
 
+MODELS_TAG = "sqlmesh/models"
+"""How many models a run evaluates that the automation requests; no other run has the tag."""
+
 PROCESS_TAG = "sqlmesh/process"
 """The process that a run lives in, where Dagster does not look after that itself."""
 

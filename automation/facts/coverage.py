@@ -12,6 +12,7 @@ from ...assets.dagster_internals import (
     AssetCheckEvaluationPlanned,
     AssetMaterializationPlannedData,
 )
+from ...assets.definitions.audits import runs_alone
 from ...assets.definitions.specs import AssetIndex
 
 _MANY = 100_000
@@ -29,28 +30,40 @@ class Coverage:
 
     def __init__(self, index: AssetIndex) -> None:
         self._index = index
-        self._by_plan: dict[str, frozenset[str]] = {}
+        self._by_plan: dict[str, Set[dg.AssetKey | dg.AssetCheckKey]] = {}
         self._behind: dict[str, tuple[int, str | None]] = {}
 
     def of(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> Set[str]:
-        """Returns the ``fqn`` of what a run is to evaluate."""
+        """Returns the ``fqn`` of what a run is to evaluate; not of what it only audits."""
+        keys = self._keys(instance, run)
+        assets = frozenset(key for key in keys if isinstance(key, dg.AssetKey))
+        return {
+            fqn
+            for key in keys
+            if (fqn := self._by_key.get(key)) and not runs_alone(self._index, fqn, assets, run.tags)
+        }
+
+    def _keys(
+        self, instance: dg.DagsterInstance, run: dg.DagsterRun
+    ) -> Set[dg.AssetKey | dg.AssetCheckKey]:
+        """Returns what of the environment a run is to materialize and check."""
         selected = {*(run.asset_selection or ()), *(run.asset_check_selection or ())}
         if run.asset_selection and run.asset_check_selection is None:
             # Without a selection of checks, Dagster executes all those of the assets.
             selected |= {key for key in self._checks if key.asset_key in run.asset_selection}
         if selected:
-            return self._models(selected)
+            return selected
         # Runs of one whole job plan the same, and share the snapshot of their execution plan.
         plan = run.execution_plan_snapshot_id or run.run_id
         if plan in self._by_plan:
             return self._by_plan[plan]
-        models = self._models(set(_planned(instance, run.run_id)))
+        keys = frozenset(_planned(instance, run.run_id)) & self._ours
         # A run that has just been made may not have logged all of its plan.
         if run.status in FINISHED_STATUSES:
             if len(self._by_plan) >= _MOST_KEPT:
                 self._by_plan.clear()
-            self._by_plan[plan] = models
-        return models
+            self._by_plan[plan] = keys
+        return keys
 
     def behind(
         self, instance: dg.DagsterInstance, reports: Mapping[str, int]
@@ -84,12 +97,13 @@ class Coverage:
         records = records_of(instance, set(run_ids.values()))
         return {fqn: records[run_id] for fqn, run_id in run_ids.items() if run_id in records}
 
-    def _models(self, keys: Set[dg.AssetKey | dg.AssetCheckKey]) -> frozenset[str]:
-        return frozenset(fqn for key in keys if (fqn := self._by_key.get(key)))
-
     @cached_property
     def _checks(self) -> tuple[dg.AssetCheckKey, ...]:
         return tuple(key for keys in self._index.checks.values() for key in keys)
+
+    @cached_property
+    def _ours(self) -> Set[dg.AssetKey | dg.AssetCheckKey]:
+        return {*self._by_key, *(key.asset_key for key in self._checks)}
 
     @cached_property
     def _by_key(self) -> dict[dg.AssetKey | dg.AssetCheckKey, str]:

@@ -10,7 +10,7 @@ import dagster as dg
 
 from ...assets.definitions.specs import AssetIndex
 from ...assets.ledger.ledger import read_history
-from ...assets.ledger.outcome import Outcome
+from ...assets.ledger.outcome import Outcome, audits_of
 from .coverage import records_of
 from .moments import moment_of
 
@@ -46,11 +46,14 @@ def past_runs(
     runs = []
     for run_id in dict.fromkeys(run_ids):
         if record := records.get(run_id):
-            outcome = read_history(instance, run_id, index.scope).outcomes.get(model)
+            outcomes = read_history(instance, run_id, index.scope).outcomes
+            outcome = outcomes.get(model)
             status = record.dagster_run.status
             text = _ENDED.get(status, "in progress")
             if outcome:
                 text = outcome.summary().removeprefix(f"{outcome.name} ")
+            elif alone := outcomes.get(audits_of(model)):
+                text = alone.summary()
             runs.append(PastRun(run_id, moment_of(record), outcome, text))
     return runs
 

@@ -11,7 +11,6 @@ import dagster as dg
 from ...assets.dagster_internals import (
     FINISHED_STATUSES,
     AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
     AssetRecord,
 )
 from ...assets.definitions.specs import AssetIndex
@@ -38,7 +37,8 @@ class _Latest:
 
     Attributes:
         run_id: The run that planned or reported it; ``None`` if it was reported without one.
-        report: The storage id of the report; ``None`` if the run has reported nothing.
+        report: The storage id of the report, and of a check before it has one; ``None`` if the run
+            has reported nothing.
     """
 
     run_id: str | None
@@ -228,8 +228,8 @@ class RunReader:
             report = entry.last_materialization_storage_id if reported else None
             latest[fqn] = _Latest(run_id, report)
         for fqn, execution in self._checks(instance, models).items():
-            planned = execution.status is AssetCheckExecutionRecordStatus.PLANNED
-            latest[fqn] = _Latest(execution.run_id or None, None if planned else execution.id)
+            # Also of what is only planned: a person's run may audit and not evaluate it.
+            latest[fqn] = _Latest(execution.run_id or None, execution.id)
         return latest
 
     def _attempt(

@@ -20,7 +20,7 @@ from ...assets.dagster_internals import (
     with_metadata,
 )
 from ...assets.definitions.specs import AUTOMATION_TAG, GATEWAY_TAG, location_tags
-from ...assets.ledger.run_tags import EXECUTION_TIME_TAG
+from ...assets.ledger.run_tags import EXECUTION_TIME_TAG, MODELS_TAG
 from ...config.errors import DatabaseLocked
 from ...config.settings import AutomationSettings
 from ..upkeep.drift import CHECK
@@ -30,9 +30,6 @@ from ..upkeep.recovery import end_dead_runs
 from .metrics import TickMetrics
 from .plan import TickPlan
 from .planner import Planner
-
-MODELS_TAG = "sqlmesh/models"
-"""Tags a run with how many models the tick requested."""
 
 # The evaluator writes two lines for every asset; the tick's log has our own lines.
 _QUIET = logging.getLogger(f"{__name__}.evaluator")

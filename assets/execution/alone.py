@@ -1,0 +1,62 @@
+"""What a step tells Dagster of audits that were evaluated without their model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+
+from ...config.errors import ExecutionError
+from ..intervals import interval_to_json
+from ..ledger.outcome import FAILURES, Outcome, audits_of
+from .report import audit_result, fail_with_end, failure_text, outcome_metadata
+from .shared import SharedExecution
+
+
+def report_audits(
+    context: Any, execution: SharedExecution, fqn: str, step: str
+) -> Iterator[dg.AssetCheckResult]:
+    """Yields the results of the checks that a step was asked for without their asset.
+
+    Where they cannot be told, the step succeeds without them: Dagster shows such a check as
+    skipped. It shows every check without a result as failed if the run fails, and whether the
+    lease could be had says nothing of the data.
+
+    Args:
+        context: The step's.
+        execution: The run's.
+        fqn: What the audits belong to.
+        step: The step's key.
+
+    Raises:
+        dagster.Failure: A blocking audit failed, or one could not be evaluated.
+    """
+    selected, name = execution.selection(context), audits_of(fqn)
+    if name not in selected.models:
+        return
+    try:
+        outcome = execution.outcome(name, selected, step=step, retries=context.retry_number)
+    except ExecutionError as error:
+        context.log.error(f"The checks have no result from this run. {error}")
+        return
+    yield from _results(context, execution, outcome)
+    if outcome.status in FAILURES:
+        raise dg.Failure(
+            failure_text(outcome), metadata=outcome_metadata(outcome), allow_retries=False
+        )
+    if outcome.reason or not outcome.audits:
+        context.log.warning(outcome.summary())
+    fail_with_end(execution.end_error(name), outcome)
+
+
+def _results(
+    context: Any, execution: SharedExecution, outcome: Outcome
+) -> Iterator[dg.AssetCheckResult]:
+    intervals = dg.MetadataValue.json(list(map(interval_to_json, outcome.intervals)))
+    for check, audit in execution.index.audited(outcome):
+        if check in context.selected_asset_check_keys:
+            result = audit_result(check.asset_key, replace(audit, check=check.name))
+            metadata = {**result.metadata, "sqlmesh/intervals": intervals}
+            yield result._replace(metadata=metadata)
