@@ -49,6 +49,7 @@ EXAMPLES: Mapping[str, str] = {
     "external_asset_key": "raw/{schema}/{name}",
     "freshness": "false",
     "freshness_grace_seconds": "7200",
+    "description_sql": "rendered",
     "description_sql_characters": "0",
     "keep_evaluations_days": "7",
     "config": "/etc/sqlmesh-automation.yaml",

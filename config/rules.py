@@ -33,6 +33,14 @@ class OnInvalidProject(StrEnum):
     FAIL = "fail"
 
 
+class DescriptionSql(StrEnum):
+    """Which query of a model stands in its asset's description."""
+
+    WRITTEN = "written"
+    RENDERED = "rendered"
+    NONE = "none"
+
+
 class Isolation(StrEnum):
     """Where SQLMesh executes."""
 

@@ -15,6 +15,7 @@ from .paths import ProjectPaths, Projects, usable_path
 from .read_settings import ReadSettings
 from .rules import (
     CronText,
+    DescriptionSql,
     Isolation,
     ModelRule,
     OnInvalidProject,
@@ -236,12 +237,19 @@ class AutomationSettings(ReadSettings):
             "seconds; at most until the schedule fires again."
         ),
     )
+    description_sql: DescriptionSql = Field(
+        default=DescriptionSql.WRITTEN,
+        description=(
+            "Which query stands in the description of a model's asset: as it is `written`, with "
+            "its macros; `rendered`, for a time in 1970; or `none`."
+        ),
+    )
     description_sql_characters: int = Field(
         default=5000,
         ge=0,
         le=1_000_000,
         description=(
-            "How much of a model's rendered SQL stands in its asset's description, in characters. "
+            "How much of that query stands there, in characters. "
             "0 keeps SQL out of Dagster: out of failures, their messages and failed audits too."
         ),
     )

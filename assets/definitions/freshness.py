@@ -81,19 +81,21 @@ def _freshness(
         return Freshness(None, f"none: it may be requested every {_spoken(min_gap)} only")
     deadline = _shifted(due.cron, grace) if grace < shortest else None
     if deadline is not None:
-        window, text = grace, f"{_spoken(grace)} after"
+        window, text = grace, f"{_spoken(grace)} after {due}"
     elif shortest < _HOUR and grace >= _HOUR and canonical(due.cron)[1] == ("*",):
         # Any materialization within the hour will do.
-        deadline, window, text = "0 * * * *", _HOUR, "an hour after"
+        deadline, window = "0 * * * *", _HOUR
+        text = f"after an hour without a materialization, due at {due}"
     else:
-        deadline, window, text = due.cron, shortest, "when the next moment is there after"
+        deadline, window = due.cron, shortest
+        text = f"if it is not materialized before {due} fires again"
     try:
         policy = dg.FreshnessPolicy.cron(
             deadline_cron=deadline, lower_bound_delta=window, timezone=due.tz
         )
     except ValueError as error:  # as for the fifth Monday of a February, which is too rare for it
         return Freshness(None, f"none: Dagster takes no deadline like {due} ({error})")
-    return Freshness(policy, f"late {text} {due}")
+    return Freshness(policy, f"late {text}")
 
 
 def _always_due(cron: Schedule, schedule: Schedule) -> bool:

@@ -50,15 +50,19 @@ class SQLMeshTranslator:
         return [naming.owner(model.owner)] if model.owner else []
 
     def get_kinds(self, model: ManifestModel, manifest: Manifest) -> set[str]:
-        """The icons in the UI: ``sqlmesh``, the engine, and ``python`` or ``sql``."""
+        """The icons in the UI: ``sqlmesh``, with ``python`` where it is that; or the engine.
+
+        Each takes room from the name in the catalog, so there are no more than tell models apart.
+        """
         if model.is_external:
             return {manifest.engine}
-        return {"sqlmesh", manifest.engine, "python" if model.source == "python" else "sql"}
+        return {"sqlmesh", "python"} if model.source == "python" else {"sqlmesh"}
 
     def get_description(self, model: ManifestModel) -> str | None:
-        """The model's description, and its rendered query below."""
+        """The model's description, or a sentence about it, and its query below."""
         query = f"```sql\n{model.sql}\n```" if model.sql else None
-        return "\n\n".join(filter(None, (model.description, query))) or None
+        described = (model.description or "").strip() or sentence(model)
+        return "\n\n".join(filter(None, (described, query)))
 
     def get_metadata(self, model: ManifestModel) -> Mapping[str, Any]:
         """What SQLMesh knows of the model and a person asks for."""
@@ -128,3 +132,16 @@ class SQLMeshTranslator:
         not succeeded.
         """
         return None
+
+
+def sentence(model: ManifestModel) -> str:
+    """Returns what there is to say of a model that nobody has described, in one line."""
+    count = len(model.audits)
+    audits = f"{count} audit{'s' * (count != 1)}" if count else ""
+    if model.is_external:
+        about = ["Table made outside SQLMesh"]
+    elif not model.is_executed:
+        about = [f"{model.kind} model, part of what reads it"]
+    else:
+        about = [f"{model.kind} model", " ".join(filter(None, (model.cron, model.cron_tz)))]
+    return ", ".join(filter(None, [*about, audits]))

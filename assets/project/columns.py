@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...config.rules import DescriptionSql
+from ...config.settings import AutomationSettings
 from ..sqlmesh_internals import source_file
 from .manifest import ManifestColumn, ManifestModel
 from .withholding import Withholding
@@ -26,7 +28,7 @@ class Known:
     Attributes:
         columns: In the order of the model.
         hash: Digest of all that they are made from.
-        sql: The rendered query; ``None`` where there is none.
+        sql: The query as it is shown; ``None`` where none is.
     """
 
     columns: tuple[ManifestColumn, ...]
@@ -42,19 +44,21 @@ class Columns:
     Args:
         remembered: Models that were read before, by :attr:`ManifestModel.columns_hash`.
         default_catalog: The project's.
-        longest_sql: Characters of the rendered query at most; 0 for none of it.
-        withholding: Takes secrets out of the rendered query.
+        settings: Which query is shown, and how much of it.
     """
 
     def __init__(
         self,
         remembered: Mapping[str, ManifestModel],
         default_catalog: str | None,
-        longest_sql: int,
-        withholding: Withholding,
+        settings: AutomationSettings,
     ) -> None:
         self._remembered, self._default_catalog = remembered, default_catalog
-        self._longest_sql, self._withholding = longest_sql, withholding
+        self._shown, self._longest_sql = (
+            settings.description_sql,
+            settings.description_sql_characters,
+        )
+        self._withholding = Withholding(settings)
 
     def of(self, model: Model) -> Known:
         """What is known of a model."""
@@ -87,6 +91,7 @@ class Columns:
             # What the models that it reads have: with that a * changes.
             repr(model.mapping_schema) if model.is_sql else "",
             str(self._default_catalog),
+            self._shown,
             str(self._longest_sql),
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -126,12 +131,24 @@ class Columns:
     def _sql(self, model: Model) -> str | None:
         if not self._longest_sql or not model.is_sql:
             return None
-        query = model.render_query()
+        query = _query(model, self._shown)
         if query is None:
             return None
-        text = self._withholding.sql(str(query.sql(dialect=model.dialect, pretty=True))) or ""
+        text = self._withholding.sql(query) or ""
         longest = self._longest_sql
         return text if len(text) <= longest else f"{text[:longest]}\n-- (cut)"
+
+
+def _query(model: Model, shown: DescriptionSql) -> str | None:
+    """Returns a model's query as it is shown; ``None`` if it is not."""
+    from sqlmesh.core.dialect import JinjaQuery
+
+    if shown is DescriptionSql.NONE:
+        return None
+    query = model.query if shown is DescriptionSql.WRITTEN else model.render_query()  # type: ignore[union-attr]  # it is SQL
+    if isinstance(query, JinjaQuery):
+        return query.name.strip()
+    return None if query is None else str(query.sql(dialect=model.dialect, pretty=True))
 
 
 def source_line(model: Model) -> int:

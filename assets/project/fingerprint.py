@@ -104,7 +104,8 @@ def _settings_digest(settings: AutomationSettings) -> hashlib._Hash:
     for package in ("dagster-sqlmesh-automation", "sqlmesh", "sqlglot"):
         digest.update(f"{package}={version(package)}\0".encode())
     digest.update(f"{settings.projects}\0{settings.gateway}\0{settings.environment}\0".encode())
-    digest.update(f"{settings.sqlmesh_config}\0{settings.description_sql_characters}\0".encode())
+    shown = (settings.description_sql, settings.description_sql_characters)
+    digest.update(f"{settings.sqlmesh_config}\0{shown}\0".encode())
     return digest
 
 

@@ -97,7 +97,7 @@ class ManifestModel:
         relation: The view or table that people read in the environment, with its catalog.
         columns: The model's columns, where SQLMesh knows them.
         columns_hash: Digest of all that they and the query are made from.
-        sql: The rendered query, cut where it is long.
+        sql: The query as the settings show it, cut where it is long.
         grains: Columns or expressions that tell its rows apart.
         references: Columns or expressions by which others join it.
         start: The first moment that SQLMesh evaluates, in ISO 8601, by its own start or that of

@@ -19,7 +19,6 @@ from .manifest import (
     ManifestStandaloneAudit,
 )
 from .manifest_file import remembered
-from .withholding import Withholding
 
 if TYPE_CHECKING:
     from sqlmesh.core.audit import StandaloneAudit
@@ -59,8 +58,7 @@ def manifest_of(
         name=settings.environment,
         suffix_target=context.config.environment_suffix_target,
     )
-    longest_sql, withholding = settings.description_sql_characters, Withholding(settings)
-    columns = Columns(remembered(settings), default_catalog, longest_sql, withholding)
+    columns = Columns(remembered(settings), default_catalog, settings)
     graph: DAG[str] = DAG()
     for fqn, model in models.items():
         graph.add(fqn, model.depends_on)

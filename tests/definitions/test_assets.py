@@ -83,11 +83,11 @@ def test_an_asset_shows_what_sqlmesh_knows_of_the_model(graph: dg.AssetGraph) ->
     assert node.group_name == "sales"
     assert node.metadata["sqlmesh/kind"] == "FULL"
     assert node.metadata["sqlmesh/cron"] == "@daily America/New_York"
-    assert {"sqlmesh", "duckdb", "sql"} == node.kinds
+    assert node.kinds == {"sqlmesh"}
     assert node.tags["sqlmesh/environment"] == "prod"
     assert node.code_version
     assert node.description
-    assert graph.get(key("marketing/customer_segments")).kinds == {"sqlmesh", "duckdb", "python"}
+    assert graph.get(key("marketing/customer_segments")).kinds == {"sqlmesh", "python"}
     assert graph.get(key("finance/reconciliation")).owners == ["finance@jaffle-shop.example"]
     assert graph.get(key("staging/orders")).owners == ["team:analytics_engineering"]
 

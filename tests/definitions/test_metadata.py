@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from support.outcome_helpers import small_project
 from support.ticks import Automation
 from support.warehouse import MODELS, NEXT_DAY, Warehouse, warehouse
 
@@ -73,23 +74,59 @@ def test_what_dagster_cannot_hold_is_kept_beside(shop: Warehouse) -> None:
     assert odd.metadata["sqlmesh/owner"] == "Data & Co"
     assert odd.metadata["sqlmesh/grains"] == "id, (id, day)"
     assert odd.metadata["sqlmesh/references"] == "customer_id AS customer"
-    assert odd.kinds == {"sqlmesh", "duckdb", "sql"}
+    assert odd.kinds == {"sqlmesh"}
 
 
 def test_the_query_stands_below_the_description_as_far_as_it_may(shop: Warehouse) -> None:
-    text = specs(shop.project)["shop/odd"].description
-    assert text is not None
+    def described(**settings: Any) -> str:
+        return specs(shop.project, **settings)["shop/odd"].description or ""
+
+    text = described()
     assert text.startswith("Odd things.\n\n```sql\nSELECT")
-    # Rendered: with the table that is read, and typed.
-    assert '"shop"."events"' in text
+    assert "FROM shop.events" in text
     assert text.endswith("```")
-    cut = specs(shop.project, description_sql_characters=20)["shop/odd"].description
-    assert cut is not None
+    # Rendered: with the table that is read, and typed.
+    assert '"shop"."events"' in described(description_sql="rendered")
+    cut = described(description_sql_characters=20)
     assert cut.endswith("-- (cut)\n```")
     assert len(cut) < 70
-    assert (
-        specs(shop.project, description_sql_characters=0)["shop/odd"].description == "Odd things."
+    assert described(description_sql_characters=0) == "Odd things."
+    assert described(description_sql="none") == "Odd things."
+
+
+def test_a_query_stands_as_it_is_written_with_its_macros_and_its_jinja(tmp_path: Path) -> None:
+    head = "MODEL (name tiny.{name}, kind INCREMENTAL_BY_TIME_RANGE (time_column ds), "
+    files = {
+        "models/macros.sql": head.format(name="macros")
+        + "cron '@weekly', cron_tz 'Europe/Berlin');\n"
+        "/* Why. */ SELECT @start_ds AS ds, @IF(TRUE, 1, 2) AS x\n"
+        "WHERE 'a' BETWEEN @start_ds AND 'b'",
+        "models/jinja.sql": head.format(name="jinja")
+        + "description ' ', audits (not_null(columns := (ds))));\n"
+        "JINJA_QUERY_BEGIN;\n"
+        "SELECT '{{ start_ds }}' AS ds, {% if true %}1{% endif %} AS x\n"
+        "JINJA_END;",
+    }
+    project = small_project(tmp_path / "small", files)
+
+    macros = specs(project)["tiny/macros"].description
+    assert macros is not None
+    assert macros.startswith("INCREMENTAL_BY_TIME_RANGE model, @weekly Europe/Berlin\n\n```sql\n")
+    assert all(words in macros for words in ("/* Why. */", "BETWEEN @start_ds AND", "@IF(TRUE"))
+    jinja = specs(project)["tiny/jinja"].description
+    assert jinja == (
+        "INCREMENTAL_BY_TIME_RANGE model, @daily, 1 audit\n\n"
+        "```sql\nSELECT '{{ start_ds }}' AS ds, {% if true %}1{% endif %} AS x\n```"
     )
+    rendered = specs(project, description_sql="rendered")["tiny/jinja"].description or ""
+    assert "'1970-01-01' AS \"ds\"" in rendered
+
+
+def test_no_description_begins_with_a_query(planned_example: Path) -> None:
+    for key, spec in specs(planned_example).items():
+        first = (spec.description or "").partition("\n")[0]
+        assert first, key
+        assert "```" not in first, key
 
 
 @pytest.mark.parametrize(
