@@ -20,7 +20,7 @@ def external_key(template: str, catalog: str, schema: str, name: str) -> tuple[s
 
     Args:
         template: A template that :data:`ExternalKey` accepts.
-        catalog: The table's catalog; empty if it is the project's default one.
+        catalog: The table's catalog; empty on an engine that has none.
         schema: The table's schema.
         name: The table's own name.
     """

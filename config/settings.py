@@ -216,8 +216,9 @@ class AutomationSettings(ReadSettings):
         default=None,
         description=(
             "Asset key of tables that are made outside SQLMesh, with their `{catalog}`, `{schema}` "
-            "and `{name}`: such as `raw/{schema}/{name}`. Models then read your assets with these "
-            "keys; without it, such tables are assets of their own."
+            "and `{name}`: such as `raw/{schema}/{name}`. The default catalog has a name too: "
+            "leave `{catalog}` out where your keys have none. Models then read your assets with "
+            "these keys; without it, such tables are assets of their own."
         ),
     )
     freshness: bool = Field(

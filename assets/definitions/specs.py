@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -199,7 +200,7 @@ def _index(blueprint: Blueprint) -> AssetIndex:
 def _key(blueprint: Blueprint, model: ManifestModel) -> dg.AssetKey:
     """The translator's key below the prefix, but for tables that a user's own asset makes."""
     if template := _made_elsewhere(blueprint, model):
-        table = (model.catalog, model.schema, model.table)
+        table = (_catalog(model), model.schema, model.table)
         catalog, schema, name = (key_part(part) if part else "" for part in table)
         return dg.AssetKey(external_key(template, catalog, schema, name))
     key = blueprint.translator.get_asset_key(model)
@@ -210,6 +211,12 @@ def _key(blueprint: Blueprint, model: ManifestModel) -> dg.AssetKey:
         external = blueprint.translator.get_external_asset(model, dg.AssetSpec(prefixed))
         return key if external is None else external.key
     return prefixed
+
+
+def _catalog(model: ManifestModel) -> str:
+    """The name of a table's catalog, the default one's too; empty on engines without catalogs."""
+    parts = re.findall(r'"((?:[^"]|"")*)"', model.fqn)
+    return model.catalog or (parts[0].replace('""', '"') if len(parts) > 2 else "")
 
 
 def _made_elsewhere(blueprint: Blueprint, model: ManifestModel) -> str | None:

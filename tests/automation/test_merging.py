@@ -133,12 +133,10 @@ def test_a_template_that_cannot_be_used_is_refused(template: str, told: str) -> 
     assert told in str(caught.value)
 
 
-def test_the_catalog_of_the_project_is_left_out(
-    example: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_catalog_has_a_name_too(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQLMESH_AUTOMATION_EXTERNAL_ASSET_KEY", "{catalog}/{schema}/{name}")
-    found = graph(AutomationSettings(project=example), plain("raw/orders"))
-    assert key("raw/orders") in found.get(key("staging/orders")).parent_keys
+    found = graph(AutomationSettings(project=example), plain("jaffle_shop/raw/orders"))
+    assert key("jaffle_shop/raw/orders") in found.get(key("staging/orders")).parent_keys
 
 
 # Executors

@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 PATIENCE_MS = 60_000
 
-_ARGUMENTS = (
+ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -42,7 +42,7 @@ def browser_on(base: str, screenshots: Path) -> Iterator[Browser]:
         screenshots: Folder for pictures.
     """
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(_ARGUMENTS))
+        launched = playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
         try:
             page = launched.new_page(viewport=_SIZE, timezone_id="UTC", locale="en-GB")  # type: ignore[arg-type]
             page.set_default_timeout(PATIENCE_MS)
