@@ -53,7 +53,7 @@ def test_runs_in_a_row_leave_nothing_behind(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     before = what_is_there(shop.project, temporary)
     for number in range(runs):
-        run = automation.run(MODELS, at + timedelta(hours=12 * (number + 1)))
+        run = automation.run(MODELS, at + timedelta(hours=4 * (number + 1)))
         assert run.success, run.log()
     after = what_is_there(shop.project, temporary)
     assert after == before
