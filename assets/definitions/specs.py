@@ -96,7 +96,7 @@ class AssetIndex:
 
     Attributes:
         keys: Asset key of every model, by ``fqn``.
-        names: Name of every model and standalone audit, by ``fqn``.
+        names: Name of every model and standalone audit, by ``fqn`` and by :func:`.audits_of` that.
         ops: ``fqn`` of what each op reports, by the op's name.
         checks: The checks of each standalone audit, one for every model it reads, and of each
             external model with audits, one for every audit; by ``fqn``.
@@ -171,7 +171,7 @@ def _index(blueprint: Blueprint) -> AssetIndex:
     names = {node.fqn: node.name for node in [*nodes, *manifest.standalone_audits]}
     return AssetIndex(
         keys=keys,
-        names={**names, **{audits_of(fqn): f"audits of {name}" for fqn, name in names.items()}},
+        names={**names, **{audits_of(fqn): name for fqn, name in names.items()}},
         ops={
             **{op_name(keys[model.fqn].path): model.fqn for model in manifest.executed},
             **{

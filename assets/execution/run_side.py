@@ -18,7 +18,7 @@ from ..definitions.specs import AssetIndex
 from ..intervals import Interval
 from ..ledger.history import RunEvent
 from ..ledger.ledger import Ledger, has_step_workers, read_history
-from ..ledger.outcome import Legacy, Outcome
+from ..ledger.outcome import Legacy, Outcome, is_alone
 from ..worker.places import Place
 from .deaths import Deaths
 from .hard_stop import HardStop
@@ -121,11 +121,12 @@ class RoundSide:
             return None
         self.admitted = True
         self._metrics.admitted()
-        left = len(self._left())
+        left = self._left()
+        alone = sum(map(is_alone, left))
         is_first = self._number == 1 and not current.started
-        self._ledger.started(self._number, left, self._left_out())
+        self._ledger.started(self._number, len(left) - alone, self._left_out(), alone)
         if self._observer is not None:
-            self._observer.started(left)
+            self._observer.started(len(left))
         return Legacy(
             outcomes=dict(current.outcomes),
             planned=dict(current.planned),

@@ -74,9 +74,13 @@ class Ledger:
         """Says that this process is ready to execute a round."""
         self._write(f"Process {self.process} is ready to run SQLMesh", number, _CLAIMED, "")
 
-    def started(self, number: int, models: int, left_out: Set[str] = frozenset()) -> None:
+    def started(
+        self, number: int, models: int, left_out: Set[str] = frozenset(), alone: int = 0
+    ) -> None:
         """Records that this process executes a round from here on, and what not."""
-        message = f"SQLMesh execution of {models} model{'s' * (models != 1)} started"
+        audits = f"{' and ' * bool(models)}the audits of {alone} alone" if alone else ""
+        counted = "" if alone and not models else f"{models} model{'s' * (models != 1)}"
+        message = f"SQLMesh execution of {counted}{audits} started"
         if left_out:
             message += f"; {len(left_out)} of the run wait for other steps or have failed before"
             self._write(message, number, _LEFT_OUT, sorted(left_out))

@@ -24,6 +24,7 @@ from support.browser import PATIENCE_MS, Browser, browser_on, chromium
 
 pytestmark = pytest.mark.slow
 
+CHECK = "assert_order_total_not_negative"
 SENSOR_PAGE = f"/locations/__repository__@{MODULE}/sensors/{SENSOR}"
 ONE_AT_A_TIME = """
 concurrency:
@@ -155,9 +156,31 @@ def test_the_asset_page_shows_why_a_model_is_held(stage: Stage) -> None:
 
 def test_the_asset_page_shows_checks(stage: Stage) -> None:
     stage.browser.open("/assets/sales/orders?view=checks")
-    stage.browser.sees("assert_order_total_not_negative")
+    stage.browser.sees(CHECK)
     stage.browser.sees("Succeeded")
     stage.browser.picture("checks")
+
+
+def test_execute_on_a_check_runs_its_audit_and_no_model(stage: Stage) -> None:
+    deployment, orders = stage.deployment, frozenset({"sales/orders"})
+    before = deployment.materializations(orders)
+    known = {run.run_id for run in deployment.runs()}
+    stage.browser.open(f"/assets/sales/orders?view=checks&checkDetail={CHECK}")
+    buttons = stage.browser.page.locator("button")
+    buttons.filter(has_text=re.compile(r"^Execute$")).first.click()
+    run_id = deployment.wait_for(
+        "a run of the check",
+        lambda: next((run.run_id for run in deployment.runs() if run.run_id not in known), None),
+    )
+    assert deployment.wait_for_run(run_id).status == "SUCCESS"
+    stage.browser.open(f"/assets/sales/orders?view=checks&checkDetail={CHECK}")
+    stage.browser.sees("sqlmesh/intervals")
+    stage.browser.sees("Passed")
+    stage.browser.picture("check-executed")
+    assert deployment.materializations(orders) == before
+    stage.browser.open(f"/runs/{run_id}")
+    stage.browser.sees("audits of sales.orders: 1 of 1 passed")
+    stage.browser.picture("check-executed-run")
 
 
 def test_the_failed_run_names_the_model_and_sqlmeshs_error(stage: Stage) -> None:
