@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := .demo
+PICTURES := $(CURDIR)/build/pictures
 # Not ?=, as other programs have a PORT of theirs in the environment.
 PORT := 3000
 REFERENCE := dagster_sqlmesh_automation.config.reference
@@ -13,7 +14,7 @@ export SQLMESH__DISABLE_ANONYMIZED_ANALYTICS = true
 # What Material for MkDocs prints about its own future.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help install demo ui test campaign test-isolated test-floors test-newest check format docs docs-settings docs-cli bench bench-full bench-peer clean
+.PHONY: help install demo ui test campaign test-isolated test-floors test-newest check format docs docs-settings docs-cli pictures bench bench-full bench-peer clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,6 +78,10 @@ docs-settings: install  ## Write the reference of all settings, docs/settings.md
 
 docs-cli: install  ## Write the reference of the command line, docs/cli.md
 	$(BIN)/python -m $(CLI_REFERENCE) > docs/cli.md
+
+pictures: install  ## Make the documentation's pictures of the UI anew, in some three minutes
+	SCREENSHOTS=$(PICTURES) $(BIN)/python -m pytest tests/ui
+	for name in $$(grep -oh 'images/[a-z-]*.png' docs/*.md | sort -u); do cp $(PICTURES)/$${name#images/} docs/$$name || exit 1; done
 
 format: install  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .

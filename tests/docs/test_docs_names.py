@@ -152,3 +152,20 @@ def test_every_row_of_the_comparison_names_its_proof() -> None:
     for row in (row for table in tables for row in table.splitlines()[2:]):
         if row.startswith("|"):
             assert re.search(r"`tests/\w+/test_\w+\.py::test_\w+` \|$", row), row
+
+
+def test_each_picture_says_what_is_on_it_and_is_made_by_a_test() -> None:
+    made = {
+        name
+        for test in (ROOT / "tests" / "ui").glob("*.py")
+        for name in re.findall(r"picture\(\s*\"([\w-]+)\"", test.read_text(encoding="utf-8"))
+    }
+    shown = set()
+    for page in (ROOT / "docs").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for name, below in re.findall(r"!\[[^\]]+\]\(images/([\w-]+\.\w+)\)\n(.*)", text):
+            assert re.fullmatch(r"\*\S.{20,}\S\*", below), f"{page.name}: {name} has no caption"
+            shown.add(name)
+        assert text.count("](images/") == len(re.findall(r"\]\(images/.*\)\n\*", text)), page.name
+    assert {path.name for path in (ROOT / "docs" / "images").iterdir()} == shown
+    assert {name.removesuffix(".png") for name in shown if name.endswith(".png")} <= made
