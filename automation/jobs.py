@@ -20,17 +20,22 @@ from ..config.settings import AutomationSettings
 
 
 class RestateConfig(dg.Config):
-    """Selects the models and intervals that are evaluated again."""
+    """Selects the models and intervals that are evaluated again.
+
+    Launched as it is, it evaluates nothing, since no models are named.
+    """
 
     models: list[str] = Field(
-        min_length=1,
+        default=[],
         description=(
             "Models, as `sqlmesh plan --restate-model` takes them: names, patterns such as "
-            "`sales.*`, or `tag:finance`; not `git:`. What reads them is restated too."
+            "`sales.*`, or `tag:finance`; not `git:`. What reads them is restated too. None are "
+            "restated unless some are named."
         ),
     )
     start: str = Field(
-        description="Start of the data to evaluate again, such as `2026-11-01` or `3 days ago`."
+        default="1 day ago",
+        description="Start of the data to evaluate again, such as `2026-11-01` or `3 days ago`.",
     )
     end: str | None = Field(
         default=None, description="End of the data, such as `2026-11-03`; UTC. Now where not given."
@@ -75,6 +80,9 @@ def restate_job(settings: AutomationSettings, places: Places) -> dg.JobDefinitio
 def _restate(
     settings: AutomationSettings, places: Places, context: Any, config: RestateConfig
 ) -> None:
+    if not config.models:
+        _without_models(context, config)
+        return
     restatement = Restatement(config.models, config.start, config.end, config.dry_run)
     models = _planned(places, Task.RESTATE, settings, restatement, context=context)
     _report(context, models)
@@ -82,6 +90,23 @@ def _restate(
         context.log.info("Nothing was evaluated: launch it with dry_run: false to restate them")
     else:
         context.log.info("Done. The next tick reports these models as materialized")
+
+
+def _without_models(context: Any, config: RestateConfig) -> None:
+    """Says that nothing is restated where nobody has named a model.
+
+    Raises:
+        dagster.Failure: It was not to tell only; nobody shall take that for a restatement.
+    """
+    nothing = "No models are named, so nothing would be evaluated again"
+    if not config.dry_run:
+        raise dg.Failure(f"{nothing}. Name some in `models`, such as [sales.orders]")
+    context.log.info(
+        f"{nothing}. Name some in the launchpad, such as models: [sales.orders], and launch it: "
+        "with dry_run: true it tells which models and intervals that takes, with dry_run: false "
+        "it evaluates them"
+    )
+    context.add_output_metadata({"models": 0, "report": dg.MetadataValue.md(f"{nothing}.")})
 
 
 def plan_preview_job(settings: AutomationSettings, places: Places) -> dg.JobDefinition:

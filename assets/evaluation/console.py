@@ -17,6 +17,7 @@ from ..project.opening import SQLMESH_LOCK
 from ..project.outages import is_outage
 from ..project.snapshots import display_name
 from ..project.spans import Spans
+from .contract import Unready
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class SignalConsole(NoopConsole):
 
 def unready_reasons(
     holding: Mapping[str, str], snapshots: Mapping[SnapshotId, Snapshot]
-) -> dict[str, str]:
+) -> dict[str, Unready]:
     """Why intervals of a model are not ready although its cron has elapsed, by ``fqn``.
 
     Args:
@@ -66,24 +67,19 @@ def unready_reasons(
         A reason for each model that a signal holds, itself or upstream.
     """
     held: dict[str, frozenset[str]] = {}
-    reasons: dict[str, str] = {}
+    reasons: dict[str, Unready] = {}
     for snapshot_id in snapshots_to_dag(snapshots.values()) if holding else ():
         name = snapshot_id.name
         parents = snapshots[snapshot_id].parents if snapshot_id in snapshots else ()
         by = frozenset().union(*(held.get(parent.name, frozenset()) for parent in parents))
         if name in holding:
             by = frozenset({name})
-            reasons[name] = f"signal {holding[name]} holds it"
+            reasons[name] = Unready(holding[name])
         elif by:
-            reasons[name] = f"upstream {_named(by, holding)} is not ready"
+            first, *others = sorted(by)
+            reasons[name] = Unready(holding[first], _plain(first), len(others))
         held[name] = by
     return reasons
-
-
-def _named(models: frozenset[str], holding: Mapping[str, str]) -> str:
-    first, *others = sorted(models)
-    more = f" and {len(others)} more" if others else ""
-    return f"{_plain(first)} (signal {holding[first]}){more}"
 
 
 def _plain(fqn: str) -> str:
@@ -226,7 +222,7 @@ class RecordingConsole(SignalConsole):
             return reason
         if name not in batches or batches[name]:
             return ""
-        return self._unready.get(name, "upstream is not ready")
+        return str(self._unready.get(name, Unready()))
 
     def update_snapshot_evaluation_progress(
         self,

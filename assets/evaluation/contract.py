@@ -26,6 +26,28 @@ class Task(StrEnum):
     PREVIEW = "preview"
 
 
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """Why intervals of a model are not ready although its cron has elapsed.
+
+    Attributes:
+        signal: The signal that holds them; empty where no signal does.
+        upstream: The model upstream that has this signal, in words; empty where it is its own.
+        others: How many more models upstream a signal holds.
+    """
+
+    signal: str = ""
+    upstream: str = ""
+    others: int = 0
+
+    def __str__(self) -> str:
+        if self.signal and not self.upstream:
+            return f"signal {self.signal} holds it"
+        more = f" and {self.others} more" if self.others else ""
+        named = f" {self.upstream} (signal {self.signal}){more}" if self.upstream else ""
+        return f"upstream{named} is not ready"
+
+
 @dataclass(frozen=True)
 class AuditsAlone:
     """Audits that are evaluated without the model that they belong to.

@@ -26,6 +26,7 @@ from ...config.redaction import redacted
 from ...config.settings import AutomationSettings
 from ..definitions import Location
 from ..facts.facts import spoken
+from ..tick.reasons import upstream_failed
 from ..upkeep.drift import drift
 from .deployment import deployment_findings, was_being_applied
 from .findings import MOST_NAMES, Examined, Finding
@@ -121,8 +122,8 @@ def failed(examined: Examined) -> Iterator[Finding]:
     """Names the models that fail at every tick, before a run can try them."""
     decisions, plan = examined.plan.failed, examined.plan
     for decision in decisions[:MOST_NAMES]:
-        line = f"upstream {decision.name} failed: "
-        readers = sum(each.held.startswith(line) for each in plan.due)
+        held = upstream_failed(decision.name, decision.held)
+        readers = sum(each.upstream == held == each.holding for each in plan.due)
         yield Finding(
             f"{decision.name} {decision.reason}; it is not requested while that is so, nor "
             f"{readers} due that read{'s' * (readers == 1)} it",

@@ -15,7 +15,7 @@ from ...assets.project.manifest import ManifestModel, ManifestStandaloneAudit
 from ...config.errors import ModelNotEvaluated, ModelUnknown
 from ..definitions import Location
 from ..facts.past_runs import PastRun, past_runs
-from ..tick.conditions import parts
+from ..tick.conditions import Part, parts
 from ..tick.decision import Decision
 from ..tick.plan import TickPlan
 
@@ -227,9 +227,14 @@ def _verdicts(
     if decision.requested or decision.limits:
         looked_at.append(limits)
     return [
-        Verdict(part.label, *part.look(decision)) if part in looked_at else Verdict(part.label)
+        _verdict(part, decision) if part in looked_at else Verdict(part.label)
         for part in (due, *others, limits)
     ]
+
+
+def _verdict(part: Part, decision: Decision) -> Verdict:
+    holds, reason = part.look(decision)
+    return Verdict(part.label, holds, str(reason or ""))
 
 
 def _upstream(location: Location, plan: TickPlan, fqn: str) -> str:

@@ -132,7 +132,7 @@ _MARKS = {True: ("yes", "green"), False: ("no ", "red"), None: (" - ", "dim")}
 
 def print_decisions(console: Console, plan: TickPlan) -> None:
     """Prints what is due and what the tick does about it."""
-    console.print(Text(next(plan.lines()), style="bold"))
+    console.print(Text(plan.title, style="bold"))
     for decision in plan.decisions.values():
         if decision.due is None:
             continue

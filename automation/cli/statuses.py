@@ -82,7 +82,7 @@ def print_status(
         if node.fqn in shown
     ]
     widths = [max(map(len, column)) for column in zip(*(row.facts for row in rows), strict=True)]
-    console.print(Text(next(plan.lines()), style="italic"), soft_wrap=True)
+    console.print(Text(plan.title, style="italic"), soft_wrap=True)
     # The policy may fold.
     least = sum(widths[:3]) + 2 * len(widths) + _LEAST_DECISION
     if console.is_terminal and console.width >= max(NARROW, least):

@@ -262,7 +262,7 @@ class DueReader:
                 snapshot,
                 intervals,
                 recorded[snapshot.name],
-                reasons.get(snapshot.name, ""),
+                reasons.get(snapshot.name),
                 before.get(snapshot.name, Before()),
                 failures.get(snapshot.name),
                 at,

@@ -53,6 +53,8 @@ class Due:
             interval is due that has not ended yet, as of a model that allows partial ones.
         failed: Why SQLMesh cannot tell whether it is ready, such as what its signal raised. The
             intervals are all that it misses then.
+        signal: The signal that it waits for; empty where it waits for none.
+        signal_of: The model upstream that has this signal; empty where that is its own.
     """
 
     intervals: tuple[Interval, ...] = ()
@@ -60,6 +62,8 @@ class Due:
     only_lookback: bool = False
     since: datetime | None = None
     failed: str = ""
+    signal: str = ""
+    signal_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

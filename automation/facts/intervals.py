@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ...assets.evaluation.contract import Unready
 from ...assets.intervals import moment
 from .facts import Due
 
@@ -86,7 +87,7 @@ def due_of(
     snapshot: Any,
     intervals: list[Range],
     recorded: list[Range],
-    waiting: str,
+    unready: Unready | None,
     before: Before,
     failure: str | None,
     at: datetime,
@@ -97,7 +98,7 @@ def due_of(
         snapshot: SQLMesh's snapshot of the model.
         intervals: What SQLMesh would evaluate.
         recorded: The intervals that SQLMesh has recorded.
-        waiting: What holds intervals that are not ready; empty where it is the upstream.
+        unready: What holds intervals that are not ready; ``None`` where it is the upstream.
         before: What was recorded before a restatement that is due.
         failure: Why nobody can tell whether it is ready; ``None`` where SQLMesh can.
         at: The moment.
@@ -114,5 +115,11 @@ def due_of(
         return replace(due, failed=textwrap.shorten(failure, _LONGEST_ERROR, placeholder=" …"))
     if intervals and not only_lookback:
         return due
-    waiting = waiting or "upstream is not ready"
-    return replace(due, waiting=waiting, only_lookback=only_lookback)
+    unready = unready or Unready()
+    return replace(
+        due,
+        waiting=str(unready),
+        only_lookback=only_lookback,
+        signal=unready.signal,
+        signal_of=unready.upstream,
+    )

@@ -7,7 +7,7 @@ The tree holds no logic of its own. It shows a person, in Dagster's UI, what was
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -19,9 +19,12 @@ from ...assets.definitions.policy import Policy
 from ...assets.project.manifest import ManifestModel, ManifestStandaloneAudit
 from ...config.errors import NotASQLMeshAsset
 from ..facts.facts import Node
+from . import reasons
 from .decision import Decision
+from .fitting import label_of
 from .plan import TickPlan
 from .planner import LABEL, Planner
+from .reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,15 @@ class Part:
 
     Attributes:
         label: What has to hold for the model to be requested; it never changes from tick to tick.
-        look: Returns whether it holds in a decision, and why; the reason may be empty.
+        look: Returns whether it holds in a decision, and why if there is more to say.
         upstream: Whether it is about what the model reads.
+        short: The label as far as Dagster's tree shows it; the label where not given.
     """
 
     label: str
-    look: Callable[[Decision], tuple[bool, str]]
+    look: Callable[[Decision], tuple[bool, Reason | None]]
     upstream: bool = False
+    short: str = ""
 
 
 def parts(
@@ -44,25 +49,39 @@ def parts(
 ) -> tuple[Part, ...]:
     """Returns the parts of a model's decisions; it is requested if all of them hold."""
     cron = " ".join(filter(None, (model.cron, model.cron_tz)))
-    schedule = "off" if policy.paused else str(policy.schedule or "whenever it is due")
+    due = label_of("due in SQLMesh", model.cron, model.cron_tz)
     return (
-        Part(f"due in SQLMesh ({cron})", _due),
-        Part("a reader is requested", lambda d: (not d.readers, d.readers))
+        Part(f"due in SQLMesh ({cron})", _due, short=due),
+        Part("a reader is requested", lambda d: _unless(d.readers))
         if model.is_external
-        else Part(f"schedule open ({schedule})", lambda d: (not d.schedule, d.schedule)),
-        Part("not in progress", lambda d: (not d.in_progress, d.in_progress)),
-        Part("upstream ready", lambda d: (not d.upstream, d.upstream), upstream=True),
-        Part("retry allowed", lambda d: (not d.retry, d.retry)),
-        Part("within limits", lambda d: (not d.limits, d.limits)),
+        else _schedule(policy),
+        Part("not in progress", lambda d: _unless(d.in_progress)),
+        Part("upstream ready", lambda d: _unless(d.upstream), upstream=True),
+        Part("retry allowed", lambda d: _unless(d.retry)),
+        Part("within limits", lambda d: _unless(d.limits)),
     )
 
 
-def _due(decision: Decision) -> tuple[bool, str]:
+def _schedule(policy: Policy) -> Part:
+    schedule = policy.schedule
+    if policy.paused or schedule is None:
+        words = "off" if policy.paused else "whenever it is due"
+        return Part(f"schedule open ({words})", lambda d: _unless(d.schedule))
+    short = label_of("schedule open", schedule.cron, schedule.tz)
+    return Part(f"schedule open ({schedule})", lambda d: _unless(d.schedule), short=short)
+
+
+def _unless(objection: Reason | None) -> tuple[bool, Reason | None]:
+    return objection is None, objection
+
+
+def _due(decision: Decision) -> tuple[bool, Reason | None]:
     if decision.failed:
-        return False, decision.reason
+        return False, replace(decision.shown, whole=decision.reason)
     if objection := decision.plan or decision.unrecorded or decision.lookback:
         return False, objection
-    return decision.is_due, decision.reason if not decision.held else ""
+    # What holds one that is due stands at the part that it is about.
+    return decision.is_due, None if decision.is_due and decision.held else decision.shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +89,8 @@ class _LookUp(dg.AutomationCondition[Any]):
     """Shows one part of a decision as a condition.
 
     What changes from tick to tick stands in a child condition, because Dagster keeps a history by
-    label.
+    name. A condition without a label shows what is below it once more; so all have one, and
+    Dagster shows the name, which may be longer, where the mouse is on it.
     """
 
     part: Part
@@ -82,6 +102,10 @@ class _LookUp(dg.AutomationCondition[Any]):
         """Returns the name, by which Dagster also tells whether the condition has changed."""
         return self.part.label
 
+    def get_label(self) -> str:
+        """Returns what Dagster shows."""
+        return self.part.short or self.part.label
+
     @property
     def requires_cursor(self) -> bool:
         """Returns false: nothing is remembered from tick to tick."""
@@ -91,16 +115,12 @@ class _LookUp(dg.AutomationCondition[Any]):
         """Returns the key if this part of its decision holds, with the reason as a child."""
         plan = self.planner.plan_of(context.asset_graph_view)
         decision = plan.decisions.get(self.model)
-        holds, reason = (
-            (False, "not in this code location's SQLMesh environment")
-            if decision is None
-            else self.part.look(decision)
-        )
+        holds, reason = (False, reasons.UNKNOWN) if decision is None else self.part.look(decision)
         if holds and decision is not None and (objection := self._object(context, plan)):
             holds, reason = False, objection
         empty = context.get_empty_subset()
         children = []
-        if reason:
+        if reason is not None:
             child = context.for_child_condition(
                 _Reason(reason), child_indices=[0], candidate_subset=context.candidate_subset
             )
@@ -112,23 +132,27 @@ class _LookUp(dg.AutomationCondition[Any]):
             child_results=children,
         )
 
-    def _object(self, context: AutomationContext[Any], plan: TickPlan) -> str:
-        """Returns what only the evaluation can hold against it; empty if nothing."""
-        return ""
+    def _object(self, context: AutomationContext[Any], plan: TickPlan) -> Reason | None:
+        """Returns what only the evaluation can hold against it; ``None`` if nothing."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
 class _Reason(dg.AutomationCondition[Any]):
-    """Shows a reason in words below the condition that it explains."""
+    """Shows a reason below the condition that it explains: in short, and whole under the mouse."""
 
-    text: str
+    reason: Reason
 
     @property
     def name(self) -> str:
         return "reason"
 
     def get_label(self) -> str:
-        return self.text
+        return self.reason.short
+
+    def get_node_snapshot(self, unique_id: str) -> Any:
+        # Dagster shows this name; the other one, which never changes, makes the unique id.
+        return super().get_node_snapshot(unique_id)._replace(name=self.reason.whole)
 
     @property
     def requires_cursor(self) -> bool:
@@ -140,15 +164,15 @@ class _Reason(dg.AutomationCondition[Any]):
 
 @dataclass(frozen=True, eq=False)
 class _UpstreamReady(_LookUp):
-    def _object(self, context: AutomationContext[Any], plan: TickPlan) -> str:
+    def _object(self, context: AutomationContext[Any], plan: TickPlan) -> Reason | None:
         if not plan.decisions[self.model].requested:
-            return ""
+            return None
         for key in plan.requested_upstream(self.model):
             # Dagster evaluates upstream assets first; their conditions may be composed with others.
             subset = context.request_subsets_by_key.get(key)
             if subset is None or subset.is_empty:
-                return f"upstream {key.to_user_string()} is due and held by its own condition"
-        return ""
+                return reasons.upstream_withheld(key.to_user_string())
+        return None
 
 
 def sqlmesh_due(

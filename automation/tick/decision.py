@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ...assets.intervals import spoken_end, spoken_start
-from ..facts.facts import Due, spoken, spoken_intervals
-
-WITHHELD = "by what was added to its automation condition"
-"""Why a model is held that nothing of SQLMesh's holds."""
+from ..facts.facts import Due
+from . import reasons
+from .reasons import Reason
 
 REASONS = (
     "plan",
@@ -37,7 +35,7 @@ class Decision:
         is_audit: Whether it is a standalone audit and no model.
         is_external: Whether it is an external model, of which SQLMesh evaluates the audits alone.
         is_planned: Whether the environment holds it; it does not before a plan has added it.
-        plan: Why the environment's plan holds everything; this and the following are empty if
+        plan: Why the environment's plan holds everything; this and the following are ``None`` if
             they do not hold the model.
         schedule: Why its schedule, a pause or the least gap between requests holds it.
         in_progress: Why a run in progress holds it.
@@ -61,14 +59,14 @@ class Decision:
     is_audit: bool = False
     is_external: bool = False
     is_planned: bool = True
-    plan: str = ""
-    schedule: str = ""
-    in_progress: str = ""
-    upstream: str = ""
-    retry: str = ""
-    unrecorded: str = ""
-    readers: str = ""
-    limits: str = ""
+    plan: Reason | None = None
+    schedule: Reason | None = None
+    in_progress: Reason | None = None
+    upstream: Reason | None = None
+    retry: Reason | None = None
+    unrecorded: Reason | None = None
+    readers: Reason | None = None
+    limits: Reason | None = None
     beyond: str = ""
     starts: datetime | None = None
     ended: datetime | None = None
@@ -87,17 +85,24 @@ class Decision:
     @property
     def held_by(self) -> str:
         """Returns the first of :data:`REASONS` that holds a due model; empty if none does."""
-        return next((reason for reason in REASONS if getattr(self, reason)), "")
+        return next((name for name in REASONS if getattr(self, name) is not None), "")
 
     @property
     def held(self) -> str:
         """Returns why a due model is not requested; empty if it is."""
-        return str(getattr(self, self.held_by)) if self.held_by else ""
+        return str(self.holding or "")
 
     @property
-    def readiness(self) -> str:
-        """Returns why nobody can tell whether it is ready; empty if SQLMesh can."""
-        return self.due.failed if self.due is not None else ""
+    def holding(self) -> Reason | None:
+        """Returns why a due model is not requested, in both forms; ``None`` if it is."""
+        reason: Reason | None = getattr(self, self.held_by) if self.held_by else None
+        return reason
+
+    @property
+    def readiness(self) -> Reason | None:
+        """Returns why nobody can tell whether it is ready; ``None`` if SQLMesh can."""
+        failed = self.due.failed if self.due is not None else ""
+        return reasons.unready(failed) if failed else None
 
     @property
     def failed(self) -> bool:
@@ -105,38 +110,44 @@ class Decision:
         return self.is_due and self.held_by == "readiness"
 
     @property
-    def lookback(self) -> str:
-        """Returns why evaluating it would only repeat its lookback; empty if it would do more."""
+    def lookback(self) -> Reason | None:
+        """Returns why evaluating it would only repeat its lookback; ``None`` if not so."""
         if self.due is None or not self.due.only_lookback:
-            return ""
-        return f"only its lookback is ready: {self.due.waiting}"
+            return None
+        return reasons.only_lookback(self.due)
 
     @property
     def requested(self) -> bool:
         """Returns whether the tick requests the model."""
-        return self.is_due and not self.held
+        return self.is_due and not self.held_by
 
     @property
     def reason(self) -> str:
         """Returns the decision in words."""
+        if self.shown != self.holding:
+            return str(self.shown)
+        return f"{'failed' if self.failed else 'held'}: {self.holding}"
+
+    @property
+    def shown(self) -> Reason:
+        """Returns the decision as Dagster's tree shows it, and in words."""
         if not self.is_planned:
-            return "not in the SQLMesh environment: a plan has to add it"
-        if self.plan:
-            return f"held: {self.plan}"
+            return reasons.UNPLANNED
+        if self.plan is not None:
+            return self.plan
         if self.due is None:
             return self._idle
         if not self.due.intervals:
-            return f"not ready: {self.due.waiting}"
-        if self.failed:
-            return f"failed: {self.held}"
-        return f"held: {self.held}" if self.held else f"due: {spoken_intervals(self.due.intervals)}"
+            return reasons.waiting(self.due)
+        return self.holding or reasons.due_now(self.due)
 
     @property
-    def _idle(self) -> str:
+    def _idle(self) -> Reason:
         """Returns what follows for a model of which nothing is due."""
-        following = f"next interval at {spoken(self.next_cron)}" if self.next_cron else ""
         if self.starts is not None:
-            return f"starts on {spoken_start(self.starts)}; {following}"
+            return reasons.not_started(self.starts, self.next_cron)
         if self.ended is not None:
-            following = f"evaluates nothing after {spoken_end(self.ended)}"
-        return f"up to date; {following}" if following else "up to date"
+            return reasons.has_ended(self.ended)
+        if self.next_cron is not None:
+            return reasons.next_interval(self.next_cron)
+        return reasons.UP_TO_DATE

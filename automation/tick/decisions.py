@@ -7,8 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from ..facts.facts import Facts, Limits, Node, spoken
-from .decision import WITHHELD, Decision
+from ..facts.facts import Facts, Limits, Node
+from . import reasons
+from .decision import Decision
+from .reasons import Reason
 from .related import upstream_of_requested, upstream_of_runs
 from .retries import retry
 from .turns import Turns, take_turns
@@ -57,7 +59,7 @@ def decide(nodes: Sequence[Node], facts: Facts, limits: Limits) -> dict[str, Dec
         }
     wanted = upstream_of_requested(nodes, _requested(decisions))
     return {
-        fqn: replace(decision, readers="it is audited with what reads it")
+        fqn: replace(decision, readers=reasons.AUDITED_WITH_READERS)
         if decision.is_external and decision.requested and fqn not in wanted
         else decision
         for fqn, decision in decisions.items()
@@ -98,7 +100,11 @@ class _Tick:
         self._zone = ZoneInfo(limits.zone)
         self._read_by_runs = upstream_of_runs(nodes, facts.in_progress)
         self._full = _full(facts.in_progress, limits)
-        self._blocked: dict[str, str] = {}
+        unfinished = facts.state.unfinished
+        self._unfinished = (
+            reasons.plan_unfinished(facts.state.plan_id, unfinished) if unfinished else None
+        )
+        self._blocked: dict[str, Reason] = {}
 
     def decide(self, node: Node) -> Decision:
         """Decides for a model; call it for the models upstream first."""
@@ -114,10 +120,10 @@ class _Tick:
         """Returns what runs in progress and the models upstream say of a model."""
         state, run_id = self._facts.state, self._facts.in_progress.get(node.fqn)
         next_cron = state.next_cron.get(node.fqn)
-        upstream = ""
+        upstream = None
         if node.policy.waits_for_upstream:
-            reasons = (self._blocked[fqn] for fqn in node.parents if fqn in self._blocked)
-            upstream = next(reasons, "")
+            blocked = (self._blocked[fqn] for fqn in node.parents if fqn in self._blocked)
+            upstream = next(blocked, None)
         return Decision(
             model=node.fqn,
             name=node.name,
@@ -128,9 +134,9 @@ class _Tick:
             is_audit=node.is_audit,
             is_external=node.is_external,
             is_planned=node.fqn in state.models,
-            plan=state.unfinished,
+            plan=self._unfinished,
             in_progress=(
-                f"run {run_id} is evaluating it" if run_id else self._read_by_runs.get(node.fqn, "")
+                reasons.being_evaluated(run_id) if run_id else self._read_by_runs.get(node.fqn)
             ),
             upstream=upstream,
         )
@@ -156,37 +162,35 @@ class _Tick:
         if not decision.requested:
             return decision
         turns, fqn = self._turns, decision.model
-        limits = self._full or turns.held.get(fqn, "")
+        limits = self._full or turns.held.get(fqn)
         return replace(decision, limits=limits, beyond=turns.beyond.get(fqn, ""))
 
     def _block(self, node: Node, decision: Decision) -> None:
         """Remembers why what reads a model is held."""
         if run_id := self._facts.in_progress.get(node.fqn):
-            self._blocked[node.fqn] = f"upstream {node.name} is being evaluated by run {run_id}"
+            self._blocked[node.fqn] = reasons.upstream_running(node.name, run_id)
         elif decision.failed:
-            self._blocked[node.fqn] = f"upstream {node.name} failed: {decision.held}"
+            self._blocked[node.fqn] = reasons.upstream_failed(node.name, decision.held)
         elif decision.upstream:
             # Also through a model that is not due itself: SQLMesh evaluates all that misses
             # intervals upstream, however far.
             self._blocked[node.fqn] = decision.upstream
-        elif decision.is_due and not (
-            decision.requested or decision.lookback or decision.unrecorded
+        elif (
+            decision.is_due
+            and decision.holding is not None
+            and not (decision.lookback or decision.unrecorded)
         ):
-            self._blocked[node.fqn] = f"upstream {node.name} is held: {decision.held}"
+            self._blocked[node.fqn] = reasons.upstream_held(node.name, decision.holding)
 
 
-def _full(in_progress: Mapping[str, str], limits: Limits) -> str:
-    """Returns why no further run is requested; empty if one may be."""
+def _full(in_progress: Mapping[str, str], limits: Limits) -> Reason | None:
+    """Returns why no further run is requested; ``None`` if one may be."""
     runs = sorted(set(in_progress.values()))
-    if len(runs) < limits.executions:
-        return ""
-    at_once = f"{limits.executions} at once is the limit"
-    verb = "is" if len(runs) == 1 else "are"
-    return f"run {', '.join(runs)} {verb} in progress, and {at_once}"
+    return None if len(runs) < limits.executions else reasons.runs_at_limit(runs, limits)
 
 
-def _schedule(node: Node, facts: Facts, resumed: datetime | None, zone: ZoneInfo) -> str:
-    """Returns why a model's schedule, a pause or the least gap holds it; empty if none does.
+def _schedule(node: Node, facts: Facts, resumed: datetime | None, zone: ZoneInfo) -> Reason | None:
+    """Returns why a model's schedule, a pause or the least gap holds it; ``None`` if none does.
 
     Args:
         node: The model, which is due.
@@ -196,18 +200,18 @@ def _schedule(node: Node, facts: Facts, resumed: datetime | None, zone: ZoneInfo
     """
     policy, at = node.policy, facts.state.at
     if node.fqn in facts.unautomated:
-        return "not automated: its asset has no automation condition"
+        return reasons.UNAUTOMATED
     if node.fqn in facts.withheld:
-        return WITHHELD
+        return reasons.WITHHELD
     if policy.paused:
         origin = policy.origins.get("paused") or policy.origins.get("schedule")
-        return f"paused by {origin}"
+        return reasons.paused(str(origin))
     if policy.schedule is not None:
         opens = policy.schedule.opens(max(filter(None, (facts.since(node), resumed))))
         if at < opens:
-            return f"its schedule {policy.schedule} fires at {spoken(opens.astimezone(zone))}"
+            return reasons.outside_schedule(policy.schedule, opens, at, zone)
     last = facts.requested_at.get(node.fqn)
     if last is not None and at < last + policy.min_gap:
-        until = spoken((last + policy.min_gap).astimezone(zone))
-        return f"at most one request in {policy.min_gap}; not before {until}"
-    return ""
+        until = (last + policy.min_gap).astimezone(zone)
+        return reasons.requested_lately(policy.min_gap, until, at)
+    return None

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from ..facts.facts import Attempt, DueState, Facts, spoken, spoken_intervals
-from .decision import WITHHELD, Decision
+from .decision import Decision
+from .reasons import WITHHELD
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,20 @@ class TickPlan:
         ]
         return " and ".join([f"{due} of {models} models due", *also])
 
+    def summary(self, requested: int) -> str:
+        """Returns what became of the tick in one line, which ends its log.
+
+        Args:
+            requested: How many models, standalone audits and external models are requested.
+        """
+        verdict = f"{self.counted}, {requested} requested" if requested else self.skip_message
+        return f"{self.environment} at {self.at}: {verdict}"
+
+    @property
+    def at(self) -> str:
+        """Returns the tick's moment in words."""
+        return spoken(self.state.at.astimezone(ZoneInfo(self.zone)))
+
     @property
     def skip_message(self) -> str:
         """Returns why the tick requests nothing, in one line."""
@@ -91,7 +106,7 @@ class TickPlan:
             return f"{self.counted}; held: {self.state.unfinished}"
         if self.due:
             first = (self.failed or self.due)[0]
-            why = first.reason if first.failed else first.held
+            why = first.reason if first.failed else first.held or WITHHELD
             more = f" (and {len(self.due) - 1} more)" if len(self.due) > 1 else ""
             return f"{self.counted}, all held: {first.name}: {why}{more}"
         upcoming = [d for d in self.decisions.values() if d.next_cron and not d.is_external]
@@ -121,10 +136,13 @@ class TickPlan:
             if decision.is_evaluated and self.keys[decision.model] not in requested:
                 yield f"{decision.name} held: {WITHHELD}"
 
+    @property
+    def title(self) -> str:
+        """Returns the tick's moment, and how many models are due and requested."""
+        return f"{self.environment} at {self.at}: {self.counted}, {len(self.requested)} requested"
+
     def lines(self) -> Iterator[str]:
-        """Yields the tick in words: every due model, its intervals, and what holds it."""
-        at = spoken(self.state.at.astimezone(ZoneInfo(self.zone)))
-        yield (f"{self.environment} at {at}: {self.counted}, {len(self.requested)} requested")
+        """Yields a line for every model that is due or waits: its intervals, and what holds it."""
         for decision in self.decisions.values():
             if decision.is_due:
                 assert decision.due is not None

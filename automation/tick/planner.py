@@ -28,7 +28,7 @@ from ..upkeep.recovery import Recovery
 from .decisions import decide
 from .plan import TickPlan
 
-LABEL = "SQLMesh model is due and nothing holds it"
+LABEL = "due in SQLMesh, nothing holds it"
 """Labels every model's default automation condition."""
 
 _PLANNERS: WeakKeyDictionary[AssetGraphView, Planner] = WeakKeyDictionary()

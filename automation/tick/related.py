@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from ..facts.facts import Node
+from .reasons import Reason, read_by_run
 
 _V = TypeVar("_V", bound=Any)
 
@@ -25,21 +26,17 @@ def upstream_of_requested(nodes: Sequence[Node], requested: Set[str]) -> frozens
     return frozenset(wanted)
 
 
-def upstream_of_runs(nodes: Sequence[Node], in_progress: Mapping[str, str]) -> dict[str, str]:
+def upstream_of_runs(nodes: Sequence[Node], in_progress: Mapping[str, str]) -> dict[str, Reason]:
     """Returns why what is upstream of models that a run evaluates is held, by ``fqn``.
 
     Evaluating it would change it under them.
     """
-    reasons: dict[str, str] = {}
+    reasons: dict[str, Reason] = {}
     if not in_progress:
         return reasons
     for node in reversed(nodes):
         run_id = in_progress.get(node.fqn)
-        reason = (
-            f"run {run_id} is evaluating {node.name}, which reads it"
-            if run_id
-            else reasons.get(node.fqn)
-        )
+        reason = read_by_run(node.name, run_id) if run_id else reasons.get(node.fqn)
         if reason:
             for parent in node.parents:
                 reasons.setdefault(parent, reason)

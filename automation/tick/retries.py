@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 
 from ...config.rules import RetrySettings
 from ..facts.attempts import is_unrecorded, next_cron, paced_until, row_of
-from ..facts.facts import Attempt, Facts, Node, spoken
+from ..facts.facts import Attempt, Facts, Node
+from . import reasons
+from .reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +19,14 @@ class Retry:
     """Says what a model's last runs mean for it.
 
     Attributes:
-        reason: Why they hold it; empty if they do not.
-        unrecorded: Why it is held although it was evaluated; empty if it was not.
+        reason: Why they hold it; ``None`` if they do not.
+        unrecorded: Why it is held although it was evaluated; ``None`` if it was not.
         at: When they no longer hold it; ``None`` if they do not.
         resumed: The cron tick that it waits for, or has waited for, after its last attempt.
     """
 
-    reason: str = ""
-    unrecorded: str = ""
+    reason: Reason | None = None
+    unrecorded: Reason | None = None
     at: datetime | None = None
     resumed: datetime | None = None
 
@@ -56,7 +58,7 @@ def retry(node: Node, facts: Facts, zone: ZoneInfo) -> Retry:
     repeats = is_unrecorded(node, facts.state, last)
     if repeats and last.ended > facts.state.at:
         # SQLMesh's state was read before the run's end.
-        return Retry(f"run {last.run_id} has just evaluated it")
+        return Retry(reasons.just_evaluated(last.run_id))
     spent = len(failures) >= node.policy.retry.max_attempts or not last.retried or repeats
     if facts.state.at >= following:
         return Retry(resumed=following if spent else None)
@@ -66,9 +68,8 @@ def retry(node: Node, facts: Facts, zone: ZoneInfo) -> Retry:
     if facts.state.at >= again:
         return Retry()
     again = min(again, following).astimezone(zone)
-    number = f"attempt {len(failures) + 1} of {node.policy.retry.max_attempts}"
-    what = number if failures else "tried again"
-    return Retry(f"{last.why} in run {last.run_id}; {what} at {spoken(again)}", at=again)
+    most = node.policy.retry.max_attempts
+    return Retry(reasons.retried(last, len(failures), most, again, facts.state.at), at=again)
 
 
 def _paced(node: Node, facts: Facts, attempts: Sequence[Attempt], zone: ZoneInfo) -> Retry:
@@ -77,25 +78,22 @@ def _paced(node: Node, facts: Facts, attempts: Sequence[Attempt], zone: ZoneInfo
     if until is None or facts.state.at >= until:
         return Retry()
     again = min(until, next_cron(node, attempts[0])).astimezone(zone)
-    return Retry(f"run {attempts[0].run_id} evaluated a part; goes on at {spoken(again)}", at=again)
+    return Retry(reasons.goes_on(attempts[0].run_id, again, facts.state.at), at=again)
 
 
 def _waits_for_cron(node: Node, facts: Facts, row: Sequence[Attempt], zone: ZoneInfo) -> Retry:
     """Returns why a model is not tried before its next cron tick, or the schedule after that."""
-    last, following = row[0], next_cron(node, row[0])
-    when, again = "at", following
-    if (schedule := node.policy.schedule) is not None:
-        when, again = "after", schedule.opens(max(facts.since(node), following))
-    local = again.astimezone(zone)
-    until = f"tried again {when} its next cron tick, {spoken(local)}"
+    last, following, at = row[0], next_cron(node, row[0]), facts.state.at
+    again, schedule = following, node.policy.schedule
+    if schedule is not None:
+        again = schedule.opens(max(facts.since(node), following))
+    local, scheduled = again.astimezone(zone), schedule is not None
     if is_unrecorded(node, facts.state, last):
-        return Retry(
-            unrecorded=f"evaluated in run {last.run_id}, and SQLMesh did not record it; {until}",
-            at=local,
-        )
-    failures = sum(attempt.tried for attempt in row)
-    number = f", attempt {failures} of {node.policy.retry.max_attempts}" if last.retried else ""
-    return Retry(f"{last.why} in run {last.run_id}{number}; {until}", at=local)
+        unrecorded = reasons.unrecorded(last, local, at, scheduled=scheduled)
+        return Retry(unrecorded=unrecorded, at=local)
+    failures, most = sum(attempt.tried for attempt in row), node.policy.retry.max_attempts
+    reason = reasons.retried_at_cron(last, failures, most, local, at, scheduled=scheduled)
+    return Retry(reason, at=local)
 
 
 def _again(row: Sequence[Attempt], policy: RetrySettings) -> datetime:

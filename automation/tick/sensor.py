@@ -126,7 +126,8 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             "reporting drift", lambda: planner.report_drift(instance, plan)
         ):
             context.log.warning(line)
-        return self.request(context, plan)
+        # Last, so that it is what a person sees of a long log.
+        return self.request(context, plan, say=context.log.info)
 
     def _purge(self, instance: dg.DagsterInstance) -> Callable[[], Iterable[str]]:
         def purge() -> Iterable[str]:
@@ -136,7 +137,12 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         return purge
 
     def request(
-        self, context: dg.SensorEvaluationContext, plan: TickPlan, *, simulated: bool = False
+        self,
+        context: dg.SensorEvaluationContext,
+        plan: TickPlan,
+        *,
+        simulated: bool = False,
+        say: Callable[[str], None] = lambda line: None,
     ) -> SensorExecutionData:
         """Evaluates the conditions on a plan.
 
@@ -144,13 +150,13 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
             context: The sensor's context, with instance and repository.
             plan: What the tick decides.
             simulated: Whether the plan is for another moment than now; the run carries it in a tag.
+            say: Is called with the tick's summary.
         """
-        if plan.state.unfinished:
-            return _result(context, skip_message=plan.skip_message)
-        if self._is_shown(context, plan):
+        if plan.state.unfinished or self._is_shown(context, plan):
+            say(plan.summary(0))
             return _result(context, skip_message=plan.skip_message)
         tags = {EXECUTION_TIME_TAG: plan.state.at.isoformat()} if simulated else {}
-        return self._evaluate_conditions(context, plan, tags)
+        return self._evaluate_conditions(context, plan, tags, say)
 
     def _is_shown(self, context: dg.SensorEvaluationContext, plan: TickPlan) -> bool:
         """Returns whether Dagster shows the plan already, so that nothing has to be evaluated.
@@ -162,7 +168,11 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         return self._shown == (context.cursor, plan.shown)
 
     def _evaluate_conditions(
-        self, context: dg.SensorEvaluationContext, plan: TickPlan, tags: Mapping[str, str]
+        self,
+        context: dg.SensorEvaluationContext,
+        plan: TickPlan,
+        tags: Mapping[str, str],
+        say: Callable[[str], None],
     ) -> SensorExecutionData:
         if self._planner.composed and plan.is_limited:
             plan = self._replaced(context, plan, tags)
@@ -179,8 +189,10 @@ class SqlmeshAutomationSensor(dg.AutomationConditionSensorDefinition):
         graph = context.repository_def.asset_graph
         requests = [_counted(_without_drift_checks(graph, request)) for request in requests]
         keys = {key for request in requests for key in request.asset_selection or ()}
-        for line in plan.withheld(keys):
+        withheld = list(plan.withheld(keys))
+        for line in withheld:
             context.log.info(line)
+        say(plan.summary(len(plan.requested) - len(withheld)))
         cursor_text = asset_daemon_cursor_to_instigator_serialized_cursor(new_cursor)
         self._shown = (cursor_text, plan.shown)
         return _result(

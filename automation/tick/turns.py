@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..facts.facts import Facts, Limits, Node
+from .reasons import Reason, goes_after, run_is_full
 from .related import least_downstream, least_upstream, nearest_upstream, runs_around
 
 
@@ -25,7 +26,7 @@ class Turns:
         beyond: Why a model is requested with more models than the limit, by ``fqn``.
     """
 
-    held: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, Reason] = field(default_factory=dict)
     beyond: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,8 +72,7 @@ def take_turns(
     if not limits.models or len(able) <= limits.models:
         return Turns(reserved)
     chosen, beyond = queue.choose(able, limits)
-    full = f"this tick's run has its {limits.models} models ({limits.setting})"
-    return Turns({**dict.fromkeys(able - chosen, full), **reserved}, beyond)
+    return Turns({**dict.fromkeys(able - chosen, run_is_full(limits)), **reserved}, beyond)
 
 
 class _Queue:
@@ -87,7 +87,7 @@ class _Queue:
         self._nodes, self._facts = nodes, facts
         self._numbers = {node.fqn: number for number, node in enumerate(nodes)}
 
-    def reserved(self, able: Set[str], waiting: Set[str]) -> dict[str, str]:
+    def reserved(self, able: Set[str], waiting: Set[str]) -> dict[str, Reason]:
         """Returns why models are held for those that runs in progress have overtaken, by ``fqn``.
 
         Args:
@@ -104,13 +104,13 @@ class _Queue:
         readers = least_downstream(self._nodes, overtaken)
         read = least_upstream(self._nodes, overtaken)
         seniors = least_downstream(self._nodes, {fqn: self._place(fqn) for fqn in able})
-        held: dict[str, str] = {}
+        held: dict[str, Reason] = {}
         for fqn in able:
             related = [least[fqn] for least in (readers, read) if fqn in least]
             if not related or not self._had_turn(fqn, (oldest := min(related)).since):
                 continue
             if fqn not in seniors or oldest < seniors[fqn]:
-                held[fqn] = f"{oldest.name} has waited longer, and goes first"
+                held[fqn] = goes_after(oldest.name)
         return held
 
     def choose(self, able: Set[str], limits: Limits) -> tuple[Set[str], dict[str, str]]:

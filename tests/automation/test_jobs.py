@@ -83,6 +83,23 @@ def test_at_first_it_only_tells(shop: Warehouse, instance: dg.DagsterInstance) -
     assert (shop.tables(), shop.intervals()) == before
 
 
+def test_launched_as_it_is_it_does_nothing_and_says_so(
+    shop: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    correct(shop)
+    before = shop.tables(), shop.intervals()
+    result, report = execute(shop, instance, RESTATE)
+    assert result.success
+    assert report == "No models are named, so nothing would be evaluated again."
+    assert "such as models: [sales.orders]" in log(instance, result)
+
+    refused, _ = execute(shop, instance, RESTATE, {"dry_run": False})
+    assert not refused.success
+    (failure,) = (event for event in refused.all_events if event.is_step_failure)
+    assert "Name some in `models`" in str(failure.step_failure_data.user_failure_data)
+    assert (shop.tables(), shop.intervals()) == before
+
+
 def test_a_restatement_evaluates_again_and_is_reported_once(
     shop: Warehouse, instance: dg.DagsterInstance
 ) -> None:

@@ -22,6 +22,20 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+# A pill's text is cut by its style alone, so what is seen of it has to be measured.
+_PILLS = """
+pills => pills.map(pill => {
+  const text = pill.textContent, style = getComputedStyle(pill);
+  if (pill.scrollWidth <= pill.clientWidth) return text;
+  const edge = pill.getBoundingClientRect().right - parseFloat(style.paddingRight);
+  const node = document.createTreeWalker(pill, NodeFilter.SHOW_TEXT).nextNode();
+  const range = document.createRange();
+  range.setStart(node, 0);
+  let seen = text.length;
+  do range.setEnd(node, --seen); while (seen && range.getBoundingClientRect().right > edge);
+  return text.slice(0, seen - 1) + '[cut]';
+})"""
+
 _SIZE = {"width": 1400, "height": 900}
 
 
@@ -77,6 +91,11 @@ class Browser:
     def text(self) -> str:
         """All that the page says."""
         return self.page.inner_text("body")
+
+    def pills(self) -> list[str]:
+        """What is seen of each pill of a tree of conditions; one may be ``[cut]``."""
+        pills: list[str] = self.page.locator("[class*=operand]").evaluate_all(_PILLS)
+        return pills
 
     def picture(self, name: str) -> Path:
         """Saves what the page shows now."""

@@ -162,11 +162,13 @@ class Node:
 
     Attributes:
         label: The condition's own label or name.
+        whole: What it says where the mouse is on it.
         holds: Whether its result is true.
         children: The rows below it.
     """
 
     label: str
+    whole: str
     holds: bool
     children: tuple[Node, ...]
 
@@ -493,6 +495,7 @@ def _node(unique_id: str, nodes: Mapping[str, Any]) -> Node:
     node = nodes[unique_id]
     return Node(
         label=node["userLabel"] or node["expandedLabel"][0],
+        whole=" ".join(node["expandedLabel"]),
         holds=node["numTrue"] == 1,
         children=tuple(_node(child, nodes) for child in node["childUniqueIds"]),
     )

@@ -65,7 +65,8 @@ def test_what_reads_a_model_that_its_own_condition_holds_waits_for_it(
         if child.condition_snapshot.name == "upstream ready"
     )
     (reason,) = upstream.child_evaluations
-    assert reason.condition_snapshot.label == (
+    assert reason.condition_snapshot.label == "waits for staging/orders (held)"
+    assert reason.condition_snapshot.name == (
         "upstream staging/orders is due and held by its own condition"
     )
 

@@ -105,7 +105,8 @@ def test_a_plan_that_is_being_applied_skips_the_tick(automation: Automation) -> 
     assert tick.skip_message.endswith(held)
     assert {decision.reason for decision in tick.plan.decisions.values()} == {held}
     assert [decision.requested for decision in tick.plan.due] == [False] * 7
-    _, *lines = tick.plan.lines()
+    lines = list(tick.plan.lines())
+    assert tick.plan.summary(0).endswith(held)
     assert [held in line for line in lines] == [True] * 7
 
 
@@ -135,7 +136,7 @@ def test_the_tree_of_a_held_model_says_why(automation: Automation) -> None:
     evaluations = automation.tick(FIRST).evaluations
     (orders,) = (e for e in evaluations if e.key == dg.AssetKey(["sales", "orders"]))
 
-    assert orders.condition_snapshot.label == "SQLMesh model is due and nothing holds it"
+    assert orders.condition_snapshot.label == "due in SQLMesh, nothing holds it"
     labels = [child.condition_snapshot.name for child in orders.child_evaluations]
     assert labels == [
         "due in SQLMesh (@hourly)",
@@ -146,7 +147,11 @@ def test_the_tree_of_a_held_model_says_why(automation: Automation) -> None:
         "within limits",
     ]
     (reason,) = orders.child_evaluations[2].child_evaluations
-    assert reason.condition_snapshot.label == f"run {run.run_id} is evaluating it"
+    assert reason.condition_snapshot.label == f"run {run.run_id[:8]} is evaluating it"
+    # What Dagster shows where the mouse is on it.
+    assert reason.condition_snapshot.name == f"run {run.run_id} is evaluating it"
+    # A part without a label would show the text below it once more.
+    assert all(child.condition_snapshot.label for child in orders.child_evaluations)
 
 
 def test_labels_never_change_from_tick_to_tick(automation: Automation) -> None:

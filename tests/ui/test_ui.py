@@ -7,10 +7,12 @@ pictures that the docs use come from here: set SCREENSHOTS to a folder to keep t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,22 @@ concurrency:
     tag_concurrency_limits:
       - {key: sqlmesh/environment, value: {applyLimitPerUniqueValue: true}, limit: 1}
 """
+
+
+JOBS_PAGE = f"/locations/__repository__@{MODULE}/jobs"
+
+LONG = "core.a_model_with_a_name_that_is_longer_than_a_pill"
+# Planned yesterday: due since midnight, and not since a moment after which a schedule has fired.
+HELD = {
+    LONG: "SELECT 1 AS x",
+    "core.reader": f"SELECT x FROM {LONG}",
+    "core.paused": "SELECT 1 AS x",
+}
+IN_THREE_DAYS = datetime.now(UTC) + timedelta(days=3)
+RULES = {
+    LONG: {"schedule": f"0 6 * * {IN_THREE_DAYS.isoweekday() % 7} Europe/Berlin"},
+    "core.paused": {"paused": True},
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     )
     (project / "models" / "core" / "slow.py").write_text(slow)
     projects.planned_in(project)
+    for name, query in HELD.items():
+        file = project / "models" / "core" / f"{name.partition('.')[2]}.sql"
+        file.write_text(f"MODEL (name {name}, kind FULL); {query}")
+    projects.plan(project, datetime.now(UTC) - timedelta(days=1), backfill_models=[*HELD])
     (gate / "open").unlink()
     pictures = Path(os.environ.get("SCREENSHOTS", folder / "pictures"))
     with (
@@ -74,6 +96,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             dagster_yaml=ONE_AT_A_TIME,
             ENABLED="true",
             INTERVAL_SECONDS=10,
+            MODELS=json.dumps(RULES),
         ) as deployment,
     ):
         tick = deployment.wait_for_tick("a tick that fires", lambda tick: tick.run_ids)
@@ -139,19 +162,90 @@ def test_the_log_of_a_tick_says_why_it_asked_for_nothing(stage: Stage) -> None:
     assert stage.idle.skip_reason is not None
     stage.browser.open(SENSOR_PAGE)
     stage.browser.sees("View logs").click()
-    stage.browser.sees("0 requested")
-    stage.browser.sees("marketing.customer_segments held: failed in run")
+    stage.browser.sees("marketing.customer_segments held: ")
+    summary = stage.browser.page.get_by_text(re.compile(r"^prod at .*: \d+ of \d+ models due"))
+    expect(summary).to_have_count(1)
+    expect(summary).to_be_in_viewport()
     stage.browser.picture("tick-log")
 
 
-def test_the_asset_page_shows_why_a_model_is_held(stage: Stage) -> None:
-    stage.browser.open("/assets/marketing/campaign_audience?view=automation")
-    stage.browser.sees("Not requested")
-    # The newest evaluation's moment opens its tree.
-    stage.browser.page.get_by_text(re.compile(r"\d\d:\d\d:\d\d")).first.click()
-    stage.browser.sees("upstream ready")
-    stage.browser.picture("held")
-    stage.browser.sees("upstream marketing.customer_segments is held")
+def test_the_log_of_a_tick_ends_with_its_summary_however_long_it_is(stage: Stage) -> None:
+    stage.browser.open(SENSOR_PAGE)
+    stage.browser.sees("View logs")
+    stage.browser.page.get_by_role("button", name="View logs").last.click()
+    summary = stage.browser.page.get_by_text(re.compile(r"^prod at .*, \d+ requested$"))
+    expect(summary).to_be_in_viewport(timeout=PATIENCE_MS)
+    assert stage.browser.text().count("evaluated outside") > 10
+    stage.browser.picture("tick-log-of-the-first")
+
+
+@pytest.mark.parametrize(
+    ("asset", "part", "seen"),
+    [
+        (LONG.replace(".", "/"), "schedule open", f"opens {IN_THREE_DAYS:%a} 06:00 Berlin"),
+        ("core/reader", "upstream ready", f"a_model_.*n_a_pill: {IN_THREE_DAYS:%a} 06:00 Berlin"),
+        ("core/paused", "schedule open", "paused by MODELS core.paused"),
+        ("marketing/customer_segments", "retry allowed", r"retry (\w+ )?\d\d:\d\d \(\d of 3\)"),
+        (
+            "marketing/campaign_audience",
+            "upstream ready",
+            r"waits for customer_segments \((\w+ )?\d\d:\d\d\)",
+        ),
+        ("sales/daily_revenue", "due in SQLMesh (", "waits for signal raw_loads_complete"),
+        ("sales/revenue_by_store", "due in SQLMesh (", r"waits for daily_revenue \(signal\)"),
+        ("core/slow", "due in SQLMesh (", r"next \d{4}-\d\d-\d\d 00:00"),
+    ],
+)
+def test_the_asset_page_shows_why_a_model_is_held_and_until_when(
+    stage: Stage, asset: str, part: str, seen: str
+) -> None:
+    def shown() -> list[str] | None:
+        stage.browser.open(f"/assets/{asset}?view=automation")
+        stage.browser.sees("Not requested")
+        # The newest evaluation's moment opens its tree.
+        stage.browser.page.get_by_text(re.compile(r"\d\d:\d\d:\d\d")).first.click()
+        stage.browser.sees(part)
+        pills = stage.browser.pills()
+        (above,) = (number for number, pill in enumerate(pills) if pill.startswith(part))
+        # A run of what is due every five minutes may hold it for a moment.
+        return pills if re.match(seen, pills[above + 1]) else None
+
+    pills = stage.deployment.wait_for(f"{asset}: {seen}", shown)
+    if "campaign" in asset:
+        stage.browser.picture("held")
+    assert not [pill for pill in pills if "[cut]" in pill]
+    assert len(set(pills)) == len(pills), "nothing stands there twice"
+
+
+def test_restatements_begin_with_a_launchpad_that_can_be_launched_as_it_is(stage: Stage) -> None:
+    stage.browser.open(f"{JOBS_PAGE}/sqlmesh_prod_restate/playground")
+    for line in ("models: []", "start: 1 day ago", "dry_run: true"):
+        stage.browser.sees(line)
+    # Beside it Dagster explains what the cursor is in.
+    stage.browser.page.locator(".CodeMirror-line", has_text="dry_run: true").click()
+    stage.browser.sees("Only tell which models")
+    _launched(stage, "restate")
+    stage.browser.page.get_by_placeholder("Filter").fill("models are named")
+    stage.browser.sees("No models are named, so nothing would be evaluated again")
+    stage.browser.picture("restated")
+
+
+@pytest.mark.parametrize("job", ["plan_preview", "janitor"])
+def test_other_jobs_need_no_settings(stage: Stage, job: str) -> None:
+    stage.browser.open(f"{JOBS_PAGE}/sqlmesh_prod_{job}/playground")
+    _launched(stage, job)
+
+
+def _launched(stage: Stage, job: str) -> None:
+    """Launches what the launchpad has, and waits until that run has succeeded."""
+    launch = stage.browser.page.get_by_role("button", name="Launch Run")
+    expect(launch).to_be_enabled(timeout=PATIENCE_MS)
+    stage.browser.sees("No errors")
+    stage.browser.picture(f"launchpad-{job}")
+    launch.click()
+    stage.browser.page.wait_for_url(re.compile(r"/runs/[-0-9a-f]{36}"))
+    run = stage.deployment.wait_for_run(stage.browser.page.url.partition("/runs/")[2][:36])
+    assert run.status == "SUCCESS"
 
 
 def test_the_asset_page_shows_checks(stage: Stage) -> None:
