@@ -11,7 +11,7 @@ from sqlmesh.core.console import NoopConsole
 from sqlmesh.core.snapshot import SnapshotId, snapshots_to_dag
 from sqlmesh.core.snapshot.definition import expand_range
 
-from ..intervals import Interval, moment
+from ..intervals import Interval, Record, moment
 from ..ledger.outcome import error_message
 from ..project.opening import SQLMESH_LOCK
 from ..project.outages import is_outage
@@ -174,12 +174,21 @@ class RecordingConsole(SignalConsole):
             interval_count=sum(_count(snapshot, batch) for batch in inherited),
             reason=self._why_nothing(name, batches),
             next_interval=self._next_interval(snapshot),
+            recorded=self._recorded_before(snapshot),
             feeds_executed=feeds_executed,
         )
 
     def _next_interval(self, snapshot: Snapshot) -> datetime | None:
         with SQLMESH_LOCK:
             return self._spans.next_tick(snapshot)
+
+    def _recorded_before(self, snapshot: Snapshot) -> Record | None:
+        if not snapshot.evaluatable or snapshot.is_audit:
+            return None
+        main = self._scheduler.index.is_representative(snapshot)
+        with SQLMESH_LOCK:
+            ranges = snapshot.intervals if main else snapshot.dev_intervals
+            return self._spans.record(snapshot, ranges)
 
     def _pass_over(self, models: Iterable[str]) -> None:
         """Tells what SQLMesh does not try: models whose readiness nobody can tell, their readers.

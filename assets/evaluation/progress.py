@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ..intervals import Interval
+from ..intervals import Interval, Record
 from ..ledger.outcome import AuditOutcome
 
 
@@ -19,6 +19,7 @@ class Progress:
         done: The batches that it has evaluated, audits included.
         recovered: Whether a process that died has evaluated some of them.
         failed: Whether a batch failed.
+        recorded: What SQLMesh had recorded before; ``None`` where that is not known.
         audit_failed: Whether a blocking audit was the cause.
     """
 
@@ -40,4 +41,5 @@ class Progress:
     recovered: bool = False
     reason: str = ""
     next_interval: datetime | None = None
+    recorded: Record | None = None
     feeds_executed: bool = False

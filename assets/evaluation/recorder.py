@@ -284,6 +284,7 @@ class Recorder:
                 plan=self.plan,
                 evaluated_at=datetime.now(UTC) if entry.done else None,
                 next_interval=entry.next_interval,
+                recorded=entry.recorded and entry.recorded.with_evaluated(entry.done),
                 feeds_executed=entry.feeds_executed,
                 recovered=entry.recovered,
                 unreachable=entry.unreachable,

@@ -13,9 +13,9 @@ from ..dagster_internals import (
     extract_data_version_from_entry,
 )
 from ..definitions.specs import AssetIndex
-from ..intervals import interval_to_json
 from ..ledger.outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
 from ..ledger.run_tags import BACKFILL_TAG
+from .interval_tables import interval_tables
 
 AssetEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.Output[Any]
 
@@ -45,7 +45,7 @@ def report(
             run was cancelled before it.
     """
     checks = frozenset(check.name for check in context.selected_asset_check_keys)
-    metadata = outcome_metadata(outcome)
+    metadata = outcome_metadata(outcome, context.run_id)
     if outcome.status is OutcomeStatus.EXECUTED:
         lineage = context.assets_def.metadata_by_key.get(key, {}).get(_LINEAGE)
         yield dg.MaterializeResult(
@@ -98,15 +98,15 @@ def fail_with_end(error: str | None, outcome: Outcome) -> None:
         )
 
 
-def outcome_metadata(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as metadata of a materialization or a failure."""
+def outcome_metadata(outcome: Outcome, run_id: str = "") -> dict[str, Any]:
+    """An outcome as metadata of a materialization or a failure; of a run, where one did it."""
     metadata: dict[str, Any] = {
         "sqlmesh/outcome": outcome.status.value,
         "sqlmesh/model": outcome.name,
-        "sqlmesh/intervals": dg.MetadataValue.json(list(map(interval_to_json, outcome.intervals))),
         "sqlmesh/batches": outcome.batches,
         "sqlmesh/duration_ms": outcome.duration_ms,
     }
+    metadata.update(interval_tables(outcome, run_id))
     if outcome.interval_count:
         metadata["sqlmesh/interval_count"] = outcome.interval_count
     if outcome.audits:
@@ -164,7 +164,7 @@ def report_runless(
             asset_key=key,
             description=f"Evaluated by the SQLMesh execution of run {run_id}",
             metadata={
-                **outcome_metadata(outcome),
+                **outcome_metadata(outcome, run_id),
                 _RUN_ID: dg.MetadataValue.dagster_run(run_id),
             },
             tags={"dagster/data_version": _data_version(outcome, run_id)},

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, TypeAdapter
 
-from ..intervals import Interval, interval_to_json
+from ..intervals import Interval, Record, interval_to_json
 
 _LONGEST_ERROR = 500
 _MOMENTS = ("evaluated_at", "next_interval")
@@ -133,6 +133,7 @@ class Outcome:
         evaluated_at: When the last batch was recorded, by the clock of the process that executed;
             aware, and never before what SQLMesh itself has written down for it.
         next_interval: When the model's next interval is due, in UTC.
+        recorded: All that SQLMesh has recorded of the model then; ``None`` where that is not known.
         feeds_executed: Whether a selected model downstream is evaluated in the same execution.
         recovered: Whether a process that died has evaluated it, at least in part, and SQLMesh's
             state is all that is known of that.
@@ -157,6 +158,7 @@ class Outcome:
     plan: str | None = None
     evaluated_at: AwareDatetime | None = None
     next_interval: AwareDatetime | None = None
+    recorded: Record | None = None
     feeds_executed: bool = False
     recovered: bool = False
     unreachable: bool = False
@@ -203,6 +205,7 @@ class Outcome:
         return {
             **dataclasses.asdict(self),
             "intervals": [interval_to_json(interval) for interval in self.intervals],
+            "recorded": self.recorded and self.recorded.to_json(),
             **{name: (at := getattr(self, name)) and at.isoformat() for name in _MOMENTS},
         }
 

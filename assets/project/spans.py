@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlmesh.core.snapshot import start_date
 from sqlmesh.utils.date import make_exclusive, to_datetime
 
+from ..intervals import Record, contiguous, moment
+
 if TYPE_CHECKING:
     from sqlmesh.core.model import Model
     from sqlmesh.core.snapshot import Snapshot, SnapshotId
@@ -43,6 +45,26 @@ class Spans:
         if end is None or self._at < _tick_after(snapshot, end):
             return None
         return end
+
+    def record(self, snapshot: Snapshot, ranges: Iterable[tuple[int, int]]) -> Record:
+        """Returns what is recorded of a model, beside what SQLMesh holds due.
+
+        Args:
+            snapshot: The model.
+            ranges: Its recorded ranges, in SQLMesh's milliseconds.
+        """
+        unit: Any = snapshot.node.interval_unit
+        recorded = contiguous([(moment(start), moment(end)) for start, end in ranges])
+        begins = start_date(snapshot, self._snapshots, self._starts, relative_to=self._at)
+        start = unit.cron_floor(begins)
+        ended = due = unit.cron_floor(self._at)
+        if not snapshot.allow_partials:
+            due = unit.cron_floor(snapshot.node.cron_floor(self._at))
+        if (end := exclusive_end(snapshot.node)) is not None:
+            due = min(due, unit.cron_floor(end))
+        if snapshot.is_seed and recorded:  # it is not evaluated again
+            start = due = recorded[-1][1]
+        return Record(recorded, start, max(start, due), ended, self._at)
 
     def next_tick(self, snapshot: Snapshot) -> datetime | None:
         """Returns the next cron tick at which a model may become due; ``None`` if none does."""

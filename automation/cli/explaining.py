@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from ...assets.definitions.policy import Policy
-from ...assets.intervals import Interval, interval_to_json
+from ...assets.intervals import Record, interval_to_json
 from ...assets.project.manifest import ManifestModel, ManifestStandaloneAudit
 from ...config.errors import ModelNotEvaluated, ModelUnknown
 from ..definitions import Location
@@ -86,7 +86,7 @@ class Explanation:
     policy: Policy
     decision: Decision
     verdicts: Sequence[Verdict]
-    recorded: tuple[str, Sequence[Interval]] | None
+    recorded: tuple[str, Record] | None
     upstream: Mapping[str, str]
     runs: Sequence[PastRun]
     attempts: Mapping[str, int]
@@ -141,7 +141,8 @@ class Explanation:
             "recorded": recorded
             and {
                 "snapshot": recorded[0],
-                "intervals": [interval_to_json(interval) for interval in recorded[1]],
+                "intervals": [interval_to_json(interval) for interval in recorded[1].ranges],
+                "missing": [interval_to_json(interval) for interval in recorded[1].missing],
             },
         }
 

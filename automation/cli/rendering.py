@@ -18,6 +18,7 @@ from ..facts.past_runs import PastRun
 from ..tick.decision import Decision
 from ..tick.plan import TickPlan
 from .findings import Finding
+from .interval_bar import interval_bar
 from .working import Working
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
         reason = f": {verdict.reason}" if verdict.reason else ""
         line = Text("  ").append(mark, style=style).append(f" {verdict.label}{reason}")
         console.print(line, soft_wrap=True)
-    section("Intervals", list(_interval_lines(explanation, local)))
+    section("Intervals", list(_interval_lines(explanation, local, console.options.ascii_only)))
     section("Policy", _policy_lines(explanation.policy))
     section("Upstream", [f"{name}: {line}" for name, line in explanation.upstream.items()])
     runs = [_run_line(explanation, run, local(run.at)) for run in explanation.runs]
@@ -84,7 +85,7 @@ def _head_lines(explanation: Explanation, local: _Clock) -> list[str]:
     ]
 
 
-def _interval_lines(explanation: Explanation, local: _Clock) -> Iterator[str]:
+def _interval_lines(explanation: Explanation, local: _Clock, ascii_only: bool) -> Iterator[str]:
     """Yields what is due and what is recorded."""
     due = explanation.decision.due
     if due is not None and due.intervals:
@@ -92,12 +93,15 @@ def _interval_lines(explanation: Explanation, local: _Clock) -> Iterator[str]:
         yield f"due: {spoken_intervals(due.intervals)}{since}"
     else:
         yield "due: none"
-    if explanation.recorded is None or not explanation.recorded[1]:
+    if explanation.recorded is None or not explanation.recorded[1].ranges:
         yield "recorded by SQLMesh: none"
     else:
-        snapshot, intervals = explanation.recorded
+        snapshot, record = explanation.recorded
+        intervals = record.ranges
         earlier = f", and {len(intervals) - 1} earlier" if len(intervals) > 1 else ""
         yield f"recorded by SQLMesh: {spoken_intervals(intervals[-1:])}{earlier} ({snapshot})"
+    if explanation.recorded is not None:
+        yield from interval_bar(explanation.recorded[1], ascii_only=ascii_only)
 
 
 def _policy_lines(policy: Policy) -> list[str]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlmesh.core.snapshot import (
@@ -26,7 +26,7 @@ from ...assets.evaluation.readiness import (
     ReadinessScheduler,
     take_empty_restatements,
 )
-from ...assets.intervals import Interval, moment
+from ...assets.intervals import Interval, Record, moment
 from ...assets.lease.waiting import Wait, database_lease
 from ...assets.project.ahead import recorded_ahead
 from ...assets.project.environment import read_environment, relative_note
@@ -88,6 +88,7 @@ class DueReader:
         self._context: Context | None = None
         self._plan_id: str | None = None
         self._snapshots: dict[Any, Snapshot] = {}
+        self._spans = Spans({}, datetime.now(UTC))
         self._deployable: DeployabilityIndex | None = None
         self._answer: _Answer | None = None
         self._warnings: list[str] = []
@@ -118,7 +119,7 @@ class DueReader:
         self._refresh(context, environment)
         self._warnings += take_empty_restatements(self._snapshots.values(), at)
         self._deployable = deployable(environment, self._snapshots)
-        spans = Spans(self._snapshots, at)
+        spans = self._spans = Spans(self._snapshots, at)
         return DueState(
             at=at,
             plan_id=environment.plan_id,
@@ -147,13 +148,14 @@ class DueReader:
         moments = [*state.next_cron.values(), *state.starts.values(), *restated]
         return min([*moments, state.at + _LONGEST])
 
-    def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
-        """A model's snapshot and its intervals, as of the last :meth:`read`; by ``fqn``."""
+    def recorded(self, model: str) -> tuple[str, Record] | None:
+        """A model's snapshot and what is recorded, as of the last :meth:`read`; by ``fqn``."""
         for snapshot in self._snapshots.values():
             if snapshot.name == model:
                 main = self._deployable is None or self._deployable.is_representative(snapshot)
                 ranges = snapshot.intervals if main else snapshot.dev_intervals
-                return snapshot.identifier, [(moment(start), moment(end)) for start, end in ranges]
+                with SQLMESH_LOCK:
+                    return snapshot.identifier, self._spans.record(snapshot, ranges)
         return None
 
     def altered_since(self, models: Mapping[str, int]) -> dict[str, list[Interval]]:

@@ -15,7 +15,7 @@ from ...assets.dagster_internals import AssetGraphView, BaseAssetGraph
 from ...assets.definitions.policy import Policy
 from ...assets.definitions.specs import AssetIndex
 from ...assets.factory import PRIORITY_TAG
-from ...assets.intervals import Interval
+from ...assets.intervals import Interval, Record
 from ...assets.project.manifest import Manifest
 from ...config.errors import StorageLacking
 from ...config.settings import AutomationSettings
@@ -198,8 +198,8 @@ class Planner:
         reader = self._due_reader()
         yield from self._outside.report(instance, plan.state, reader.recorded, reader.altered_since)
 
-    def recorded(self, model: str) -> tuple[str, list[Interval]] | None:
-        """Returns a model's SQLMesh snapshot and its intervals, as of the last :meth:`plan`."""
+    def recorded(self, model: str) -> tuple[str, Record] | None:
+        """Returns a model's snapshot and what SQLMesh has recorded, as of the last :meth:`plan`."""
         return self._due_reader().recorded(model)
 
     def relative_note(self) -> str:

@@ -11,7 +11,7 @@ import dagster as dg
 
 from ...assets.definitions.specs import AssetIndex
 from ...assets.execution.report import EVALUATED_AT, outcome_metadata
-from ...assets.intervals import Interval, contiguous, moment
+from ...assets.intervals import Interval, Record, contiguous, moment
 from ...assets.ledger.outcome import Outcome, OutcomeStatus
 from ..facts.facts import DueState, Node
 from ..facts.runs import RunReader
@@ -29,8 +29,8 @@ _LOOK_BACK = 20
 Since = Callable[[Mapping[str, int]], Mapping[str, Sequence[Interval]]]
 """Returns the intervals that SQLMesh has recorded of models since moments in its milliseconds."""
 
-Recorded = Callable[[str], tuple[str, Sequence[Interval]] | None]
-"""Returns a model's snapshot and all the intervals that SQLMesh has recorded of it."""
+Recorded = Callable[[str], tuple[str, Record] | None]
+"""Returns a model's snapshot and all that SQLMesh has recorded of it."""
 
 
 class OutsideEvaluations:
@@ -111,15 +111,16 @@ class OutsideEvaluations:
             held = recorded(fqn)
             # Somebody else may have reported it meanwhile, as another tick may.
             if held is not None and self._last_reported(instance, fqn) < altered:
-                snapshot, every = held
+                snapshot, record = held
                 outcome = Outcome(
                     model=fqn,
                     name=self._models[fqn].name,
                     status=OutcomeStatus.EXECUTED,
-                    intervals=contiguous(intervals.get(fqn) or every),
+                    intervals=contiguous(intervals.get(fqn) or record.ranges),
                     snapshot=snapshot,
                     plan=state.plan_id,
                     evaluated_at=moment(altered),
+                    recorded=record.with_evaluated(()),
                 )
                 _report_outside(instance, self._index.keys[fqn], outcome, altered)
                 if number < _MOST_LINES:

@@ -10,7 +10,7 @@ import dagster as dg
 from ...assets.dagster_internals import SqlEventLogStorage
 from ...assets.definitions.specs import AssetIndex
 from ...assets.execution.report import report_runless
-from ...assets.intervals import Interval
+from ...assets.intervals import Interval, Record
 from ...assets.ledger.history import History
 from ...assets.ledger.ledger import read_history
 from ...assets.ledger.outcome import Outcome, OutcomeStatus
@@ -23,8 +23,8 @@ from ..facts.runs import IN_PROGRESS
 _LOOK_BACK = timedelta(days=7)
 _MOST_RUNS = 100
 
-Recorded = Callable[[str], tuple[str, Sequence[Interval]] | None]
-"""Returns a model's snapshot and the intervals that SQLMesh has recorded of it."""
+Recorded = Callable[[str], tuple[str, Record] | None]
+"""Returns a model's snapshot and what SQLMesh has recorded of it."""
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> Iterator[str]:
@@ -162,11 +162,11 @@ def _evaluated(history: History, recorded: Recorded) -> Iterator[Outcome]:
     for model, batches in planned.items():
         if model in outcomes or (held := recorded(model)) is None:
             continue
-        snapshot, intervals = held
+        snapshot, record = held
         done = [
             batch
             for batch in batches
-            if any(start <= batch[0] and batch[1] <= end for start, end in intervals)
+            if any(start <= batch[0] and batch[1] <= end for start, end in record.ranges)
         ]
         if done:
             yield Outcome(
@@ -177,5 +177,6 @@ def _evaluated(history: History, recorded: Recorded) -> Iterator[Outcome]:
                 batches=len(done),
                 snapshot=snapshot,
                 evaluated_at=datetime.now(UTC),
+                recorded=record.with_evaluated(()),
                 recovered=True,
             )

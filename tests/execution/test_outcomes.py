@@ -32,6 +32,7 @@ from support.outcome_helpers import (
     small_project,
     sql,
 )
+from support.tables import evaluated, ranges, rows
 from support.ticks import Automation
 
 DAY = date(2026, 10, 14)
@@ -71,15 +72,23 @@ def test_models_that_were_executed_are_materialized_once_with_their_metadata_and
     metadata = {key: value.value for key, value in made.metadata.items()}
     assert isinstance(metadata.pop("sqlmesh/duration_ms"), int)
     assert metadata.pop("sqlmesh/snapshot")
-    assert metadata.pop("sqlmesh/plan")
+    plan = metadata.pop("sqlmesh/plan")
     assert metadata.pop("sqlmesh/table").startswith("jaffle_shop.sqlmesh__sales.sales__orders__")
     assert isinstance(metadata.pop("sqlmesh/evaluated_at"), float)
     assert "order_total" in metadata.pop("dagster/column_lineage").deps_by_column
+    assert ranges(metadata.pop("sqlmesh/intervals")) == [[day(14), day(15)]]
+    assert rows(metadata.pop("sqlmesh/recorded")) == [
+        {"from": "2026-10-15 00:00 UTC", "to": "", "state": "next, due 2026-10-15 01:00 UTC"}
+        | {"run": "", "plan": ""},
+        {"from": "2026-10-14 00:00 UTC", "to": "2026-10-15 00:00 UTC", "state": "evaluated now"}
+        | {"run": run.run_id[:8], "plan": plan[:8]},
+        {"from": "2026-10-01 00:00 UTC", "to": "2026-10-14 00:00 UTC", "state": "recorded"}
+        | {"run": "", "plan": ""},
+    ]
     # DuckDB tells neither rows nor bytes.
     assert metadata == {
         "sqlmesh/outcome": "executed",
         "sqlmesh/model": "sales.orders",
-        "sqlmesh/intervals": [[day(14), day(15)]],
         "sqlmesh/batches": 1,
         "sqlmesh/interval_count": 24,
         "sqlmesh/audits": 2,
@@ -242,7 +251,7 @@ def test_one_batch_of_several_that_raises_fails_the_step_which_names_the_finishe
     description, metadata = failure(run, "tiny/days")
     assert "boom" in description
     assert metadata["sqlmesh/batches"] == 2
-    assert metadata["sqlmesh/intervals"] == [[day(14), day(15)], [day(16), day(17)]]
+    assert evaluated(metadata) == [[day(14), day(15)], [day(16), day(17)]]
     assert "'2026-10-15'" in metadata["sqlmesh/sql"]
     assert intervals(batches.project)["tiny.days"] == [[day(1), day(15)], [day(16), day(17)]]
     assert executions() == 1
@@ -269,7 +278,7 @@ def test_the_run_after_a_failed_batch_evaluates_that_batch_alone(
     run = batches.run(["tiny/days"], THREE_DAYS_ON)
 
     made = run.materialized()["tiny/days"].metadata
-    assert made["sqlmesh/intervals"].value == [[day(15), day(16)]]
+    assert evaluated(made) == [[day(15), day(16)]]
     assert made["sqlmesh/batches"].value == 1
     assert executions() == 2
 
@@ -351,7 +360,7 @@ def test_an_upstream_that_nobody_selected_is_reported_without_a_step(
         assert metadata["sqlmesh/run_id"] == run.run_id
         assert metadata["sqlmesh/outcome"] == "executed"
         assert metadata["sqlmesh/model"] == asset.replace("/", ".")
-        assert metadata["sqlmesh/intervals"] == [[day(14), HOUR.isoformat()]]
+        assert evaluated(metadata) == [[day(14), HOUR.isoformat()]]
         assert data_version(made)
     # Their siblings were due as well, and nothing that was selected reads them.
     assert runless(automation.instance, "staging/web_events") == []

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from .schema import tick_json
+from .tables import ranges
 from .warehouse import Warehouse
 
 
@@ -42,7 +43,7 @@ def evaluated(instance: dg.DagsterInstance, asset: str) -> list[list[str]]:
         materialization = record.asset_materialization
         assert materialization is not None
         if materialization.metadata["sqlmesh/outcome"].value == "executed":
-            intervals += materialization.metadata["sqlmesh/intervals"].value  # type: ignore[arg-type]
+            intervals += ranges(materialization.metadata["sqlmesh/intervals"])
     return intervals
 
 

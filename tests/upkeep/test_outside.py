@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from support import projects
+from support import projects, tables
 from support.ticks import Automation
 from support.warehouse import NEXT_DAY, PLANNED_AT, START, Warehouse, warehouse
 
@@ -58,7 +58,7 @@ def counts(automation: Automation) -> dict[str, int]:
 def spans(metadata: Any) -> list[tuple[datetime, datetime]]:
     return [
         (datetime.fromisoformat(start), datetime.fromisoformat(end))
-        for start, end in metadata["sqlmesh/intervals"]
+        for start, end in tables.evaluated(metadata)
     ]
 
 

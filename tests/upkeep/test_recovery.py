@@ -15,6 +15,7 @@ import pytest
 from support.executors import Launch, dagster_home
 from support.outcome_helpers import day, held_project, recorded, runless
 from support.schema import invoke
+from support.tables import evaluated
 from support.ticks import Automation
 
 from dagster_sqlmesh_automation.assets.ledger.run_tags import PROCESS_TAG
@@ -117,7 +118,7 @@ def test_what_sqlmesh_recorded_and_the_ledger_did_not_is_reported_too(killed: Ki
     assert requested == {"slow/held", "slow/after", "slow/last"}
     (materialization,) = runless(instance, "slow/quick")
     assert materialization.metadata["sqlmesh/outcome"].value == "executed"
-    ((start, end),) = materialization.metadata["sqlmesh/intervals"].value  # type: ignore[misc]
+    ((start, end),) = evaluated(materialization.metadata)
     assert start == day(2).replace("2026-10", "2024-01")
     assert end <= datetime.now(UTC).isoformat()
 
