@@ -74,6 +74,9 @@ def test_a_model_that_is_requested_is_explained_part_by_part(project: Path) -> N
         "Intervals",
         f"  due: {hour}, since 2026-10-14 01:00 UTC",
         f"  recorded by SQLMesh: 2026-10-01 00:00 to 2026-10-14 00:00 UTC ({snapshot(project)})",
+        "  2026-09-17 ······· ······· ███████ ██████░ 2026-10-14 "
+        "(█ recorded, ░ missing, · not due; UTC days)",
+        f"  missing: {hour}",
         "Policy",
         "  schedule: whenever it is due (default)",
         "  paused: false (default)",

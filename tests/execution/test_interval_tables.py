@@ -85,9 +85,8 @@ MODELS = {
     "late": "kind INCREMENTAL_BY_TIME_RANGE (time_column day, lookback 2), cron '0 6 * * *'",
     "hourly": "kind INCREMENTAL_BY_TIME_RANGE (time_column day), cron '@hourly'",
     "weekly": "kind INCREMENTAL_BY_TIME_RANGE (time_column day), cron '@weekly'",
-    "young": "kind INCREMENTAL_BY_TIME_RANGE (time_column day), cron '@daily', start '2026-10-09'",
+    "young": "kind INCREMENTAL_BY_TIME_RANGE (time_column day), cron '@daily', start '2026-10-05'",
     "ended": "kind INCREMENTAL_BY_TIME_RANGE (time_column day), cron '@daily', end '2026-10-09'",
-    "future": "kind INCREMENTAL_BY_TIME_RANGE (time_column day), cron '@daily', start '2027-10-09'",
     "whole": "kind FULL, cron '@daily'",
 }
 

@@ -289,3 +289,25 @@ def test_the_asset_page_shows_columns_with_types_and_descriptions(stage: Stage) 
     stage.browser.sees("When the order was placed, in UTC.")
     stage.browser.sees("DECIMAL(12, 2)")
     stage.browser.picture("columns")
+
+
+def test_the_events_page_shows_recorded_intervals_as_a_table(stage: Stage) -> None:
+    stage.browser.open("/assets/sales/orders?view=events")
+    stage.browser.sees("sqlmesh/recorded")
+    stage.browser.sees("evaluated now", exact=True)
+    stage.browser.sees("next, due")
+    stage.browser.picture("intervals")
+    text = stage.browser.text()
+    assert re.search(r"2026-10-14 00:00 UTC\s+\d{4}-\d\d-\d\d \d\d:00 UTC\s+evaluated now", text)
+    assert stage.first.run_id[:8] in text
+    assert "+00:00" not in text
+
+
+def test_the_catalog_shows_names_and_descriptions_of_models(stage: Stage) -> None:
+    stage.browser.open("/assets")
+    stage.browser.sees("Every version of every customer")
+    stage.browser.picture("catalog")
+    text = stage.browser.text()
+    # Dagster shows a description in one line, as far as it fits.
+    assert not re.search(r"^\s*```", text, re.MULTILINE)
+    assert "core / customer_history" in text
