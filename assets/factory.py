@@ -86,7 +86,7 @@ def _model_asset(specs: ModelSpecs, resource: str, tags: Mapping[str, str]) -> d
             retries=context.retry_number,
         )
         _forget_versions(context, execution.evaluated_unselected(parents))
-        yield from report(context, specs.asset.key, outcome)
+        yield from report(context, specs.asset.key, outcome, execution.index.versions)
         fail_with_end(execution.end_error(specs.model.fqn), outcome)
 
     return model_step

@@ -22,6 +22,7 @@ from .freshness import freshness_of
 from .metadata import asset_metadata
 from .policy import Policy
 from .translator import SQLMeshTranslator
+from .versions import Versions
 
 ENVIRONMENT_TAG = "sqlmesh/environment"
 """Tag on every asset, and on every run that the automation requests."""
@@ -105,6 +106,7 @@ class AssetIndex:
             models of the same names.
         ignoring: ``fqn`` of what is evaluated without what it reads, by its policy.
         limits: The longest that one batch may take, by ``fqn``, of what has a limit.
+        versions: The versions of models that the definitions are of.
     """
 
     keys: Mapping[str, dg.AssetKey]
@@ -114,6 +116,7 @@ class AssetIndex:
     scope: str
     ignoring: frozenset[str]
     limits: Mapping[str, BatchLimit]
+    versions: Versions
     audits: Mapping[str, Mapping[str, dg.AssetCheckKey]] = field(default_factory=dict)
 
     @cached_property
@@ -194,6 +197,7 @@ def _index(blueprint: Blueprint) -> AssetIndex:
             fqn for fqn, policy in blueprint.policies.items() if not policy.waits_for_upstream
         ),
         limits={fqn: each.limit for fqn, each in blueprint.policies.items() if each.limit},
+        versions=Versions(manifest, blueprint.settings),
     )
 
 

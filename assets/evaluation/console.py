@@ -12,7 +12,7 @@ from sqlmesh.core.snapshot import SnapshotId, snapshots_to_dag
 from sqlmesh.core.snapshot.definition import expand_range
 
 from ..intervals import Interval, Record, moment
-from ..ledger.outcome import error_message
+from ..ledger.outcome import Hashes, error_message
 from ..project.opening import SQLMESH_LOCK
 from ..project.outages import is_outage
 from ..project.snapshots import display_name
@@ -167,6 +167,7 @@ class RecordingConsole(SignalConsole):
         return Progress(
             name=display_name(snapshot),
             snapshot=snapshot.identifier,
+            hashes=Hashes(snapshot.fingerprint.data_hash, snapshot.fingerprint.metadata_hash),
             table=_table(snapshot, self._scheduler.index),
             planned=[*inherited, *batches.get(name, ())],
             done=inherited,

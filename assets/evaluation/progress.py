@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..intervals import Interval, Record
-from ..ledger.outcome import AuditOutcome
+from ..ledger.outcome import AuditOutcome, Hashes
 
 
 @dataclass
@@ -15,6 +15,7 @@ class Progress:
     """What is known so far of one model in one execution.
 
     Attributes:
+        hashes: Which version of it the environment holds.
         planned: The batches that are done, and those that SQLMesh means to evaluate.
         done: The batches that it has evaluated, audits included.
         recovered: Whether a process that died has evaluated some of them.
@@ -25,6 +26,7 @@ class Progress:
 
     name: str
     snapshot: str
+    hashes: Hashes | None = None
     table: str | None = None
     planned: Sequence[Interval] = ()
     done: list[Interval] = field(default_factory=list)

@@ -280,6 +280,7 @@ class Recorder:
                 error=entry.error,
                 sql=entry.sql,
                 snapshot=entry.snapshot,
+                hashes=entry.hashes,
                 table=entry.table,
                 plan=self.plan,
                 evaluated_at=datetime.now(UTC) if entry.done else None,

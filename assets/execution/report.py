@@ -13,6 +13,7 @@ from ..dagster_internals import (
     extract_data_version_from_entry,
 )
 from ..definitions.specs import AssetIndex
+from ..definitions.versions import Versions
 from ..ledger.outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
 from ..ledger.run_tags import BACKFILL_TAG
 from .interval_tables import interval_tables
@@ -31,7 +32,7 @@ _RUN_ID = "sqlmesh/run_id"
 
 
 def report(
-    context: dg.AssetExecutionContext, key: dg.AssetKey, outcome: Outcome
+    context: dg.AssetExecutionContext, key: dg.AssetKey, outcome: Outcome, versions: Versions
 ) -> Iterator[AssetEvent]:
     """Yields the events of one model's step.
 
@@ -39,6 +40,7 @@ def report(
         context: The step's.
         key: The model's asset key.
         outcome: What the execution did to the model.
+        versions: The versions of models that the definitions are of.
 
     Raises:
         dagster.Failure: The model failed, a blocking audit failed, an upstream failed, or the
@@ -46,6 +48,10 @@ def report(
     """
     checks = frozenset(check.name for check in context.selected_asset_check_keys)
     metadata = outcome_metadata(outcome, context.run_id)
+    if (version := versions.evaluation(key, outcome)) is not None:
+        # Not as one of the step's own checks: Dagster would plan each, ask each for an output, and
+        # take twice the events. It takes this one for the check of what this run materializes.
+        context.log_event(version)
     if outcome.status is OutcomeStatus.EXECUTED:
         lineage = context.assets_def.metadata_by_key.get(key, {}).get(_LINEAGE)
         yield dg.MaterializeResult(
@@ -53,6 +59,7 @@ def report(
             # Dagster takes it from the last materialization, not from the definition.
             metadata={**metadata, **({_LINEAGE: lineage} if lineage is not None else {})},
             data_version=dg.DataVersion(_data_version(outcome, context.run_id)),
+            tags=versions.tags(outcome),
             check_results=list(_checks(key, outcome.audits, checks)),
         )
     elif outcome.succeeded:
@@ -61,6 +68,7 @@ def report(
                 asset_key=key,
                 metadata=metadata,
                 data_version=_unchanged(context, key, outcome),
+                tags=versions.tags(outcome),
             )
         else:
             yield _output_without_materialization(context)
@@ -146,7 +154,7 @@ def audit_result(key: dg.AssetKey, audit: AuditOutcome) -> dg.AssetCheckResult:
 
 
 def report_runless(
-    instance: dg.DagsterInstance, key: dg.AssetKey, outcome: Outcome, run_id: str
+    instance: dg.DagsterInstance, index: AssetIndex, outcome: Outcome, run_id: str
 ) -> bool:
     """Reports a model that a run evaluated and that no step of it reports.
 
@@ -154,9 +162,16 @@ def report_runless(
     end between the evaluation and the step. Does nothing where the run has reported it already,
     as a process may have done that died before it could say so.
 
+    Args:
+        instance: Records the run.
+        index: Tells which asset stands for the model.
+        outcome: What the execution did to it.
+        run_id: The run.
+
     Returns:
         Whether it was reported.
     """
+    key = index.evaluated[outcome.model]
     if outcome.status is not OutcomeStatus.EXECUTED or is_reported(instance, key, run_id):
         return False
     instance.report_runless_asset_event(
@@ -170,7 +185,15 @@ def report_runless(
             tags={"dagster/data_version": _data_version(outcome, run_id)},
         )
     )
+    report_version(instance, index, outcome)
     return True
+
+
+def report_version(instance: dg.DagsterInstance, index: AssetIndex, outcome: Outcome) -> None:
+    """Reports the check of a model's version, after a materialization that belongs to no run."""
+    version = index.versions.evaluation(index.evaluated[outcome.model], outcome)
+    if version is not None:
+        instance.report_runless_asset_event(version)
 
 
 def report_without_step(
@@ -184,8 +207,8 @@ def report_without_step(
         outcome: What the execution did to it.
         run_id: The run.
     """
-    if (key := index.evaluated.get(outcome.model)) is not None:
-        report_runless(instance, key, outcome, run_id)
+    if outcome.model in index.evaluated:
+        report_runless(instance, index, outcome, run_id)
     for check, audit in index.audited(outcome):
         result = audit_result(check.asset_key, replace(audit, check=check.name))
         instance.report_runless_asset_event(

@@ -110,6 +110,19 @@ def add_audit(audits: dict[str, AuditOutcome], audit: AuditOutcome) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Hashes:
+    """What tells one version of a model or standalone audit from another, as SQLMesh has it.
+
+    Attributes:
+        data: SQLMesh's hash of what determines the data.
+        metadata: SQLMesh's hash of all else, such as crons and audits.
+    """
+
+    data: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What an execution did to one model.
 
@@ -128,6 +141,7 @@ class Outcome:
         error: SQLMesh's message, where the model failed.
         sql: The rendered query of the batch that failed.
         snapshot: Identifier of the SQLMesh snapshot.
+        hashes: The version of it that the environment holds, where that is known.
         table: The physical table that was written, where there is one.
         plan: Id of the plan that the environment was at.
         evaluated_at: When the last batch was recorded, by the clock of the process that executed;
@@ -154,6 +168,7 @@ class Outcome:
     error: str | None = None
     sql: str | None = None
     snapshot: str | None = None
+    hashes: Hashes | None = None
     table: str | None = None
     plan: str | None = None
     evaluated_at: AwareDatetime | None = None

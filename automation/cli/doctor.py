@@ -215,8 +215,8 @@ def mappings(examined: Examined) -> Iterator[Finding]:
 def drifted(examined: Examined) -> Iterator[Finding]:
     """Names the models whose definitions are not what the environment holds."""
     location = examined.location
-    for text in drift(location.manifest, examined.plan.state, location.settings).values():
-        what, _, cure = text.rpartition(": ")
+    for each in drift(location.manifest, examined.plan.state, location.settings).values():
+        what, _, cure = each.text.rpartition(": ")
         yield Finding(what, f"{cure[:1].upper()}{cure[1:]}.")
 
 

@@ -28,6 +28,7 @@ from ...assets.evaluation.readiness import (
 )
 from ...assets.intervals import Interval, Record, moment
 from ...assets.lease.waiting import Wait, database_lease
+from ...assets.ledger.outcome import Hashes
 from ...assets.project.ahead import recorded_ahead
 from ...assets.project.environment import read_environment, relative_note
 from ...assets.project.failures import naming_failures
@@ -35,7 +36,7 @@ from ...assets.project.opening import SQLMESH_LOCK, duckdb_files, open_context
 from ...assets.project.spans import Spans
 from ...assets.project.withholding import Withholding
 from ...config.settings import AutomationSettings
-from .facts import Due, DueState, Hashes
+from .facts import Due, DueState
 from .intervals import Before, due_of
 from .state import deployable, intervals_since, restated_at, uncached, unchanged, written_state
 

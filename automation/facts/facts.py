@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from ...assets.definitions.policy import DEFAULT, Policy
 from ...assets.intervals import Interval
+from ...assets.ledger.outcome import Hashes
 from ...config.sources import variable
 
 
@@ -64,19 +65,6 @@ class Due:
     failed: str = ""
     signal: str = ""
     signal_of: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Hashes:
-    """What tells one version of a model or standalone audit from another, as SQLMesh has it.
-
-    Attributes:
-        data: SQLMesh's hash of what determines the data.
-        metadata: SQLMesh's hash of all else, such as crons and audits.
-    """
-
-    data: str
-    metadata: str
 
 
 @dataclass(frozen=True, slots=True)

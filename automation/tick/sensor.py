@@ -21,9 +21,9 @@ from ...assets.dagster_internals import (
 )
 from ...assets.definitions.specs import AUTOMATION_TAG, GATEWAY_TAG, location_tags
 from ...assets.ledger.run_tags import EXECUTION_TIME_TAG, MODELS_TAG
+from ...assets.naming import ENVIRONMENT_CHECK
 from ...config.errors import DatabaseLocked
 from ...config.settings import AutomationSettings
-from ..upkeep.drift import CHECK
 from ..upkeep.housekeeping import Housekeeping
 from ..upkeep.parts import Parts
 from ..upkeep.recovery import end_dead_runs
@@ -268,7 +268,9 @@ def _without_drift_checks(graph: BaseAssetGraph[Any], request: dg.RunRequest) ->
     keys = request.asset_check_keys
     if keys is None:
         keys = list(graph.get_check_keys_for_assets(set(request.asset_selection or ())))
-    return request.with_replaced_attrs(asset_check_keys=[key for key in keys if key.name != CHECK])
+    return request.with_replaced_attrs(
+        asset_check_keys=[key for key in keys if key.name != ENVIRONMENT_CHECK]
+    )
 
 
 def _result(

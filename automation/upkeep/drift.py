@@ -7,31 +7,58 @@ environment goes on with each plan. Ticks evaluate what the environment holds, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from enum import StrEnum
 
 import dagster as dg
 
 from ...assets.dagster_internals import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
 from ...assets.definitions.specs import AssetIndex
+from ...assets.definitions.versions import verdict
 from ...assets.execution.executor import EXECUTION_TAG
+from ...assets.execution.selection import selection
 from ...assets.lease.waiting import Wait
 from ...assets.naming import ENVIRONMENT_CHECK
+from ...assets.project.cures import Cures, cures, difference
 from ...assets.project.manifest import Manifest
 from ...assets.project.opening import import_sqlmesh
 from ...config.settings import AutomationSettings
 from ..facts.facts import DueState
-from .cures import cures
 
-CHECK = ENVIRONMENT_CHECK
-"""Names the check of every model that SQLMesh evaluates."""
+_MOST_NAMES = 3
+"""How many models a line of a tick's log names."""
 
-_MOST_LINES = 20
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
-def drift(manifest: Manifest, state: DueState, settings: AutomationSettings) -> Mapping[str, str]:
-    """Returns where definitions and environment differ: a sentence for each model, by ``fqn``.
+class Kind(StrEnum):
+    """Tells in which way definition and environment differ."""
+
+    MISSING = "not in it"
+    DIFFERS = "in another version"
+    NO_ASSET = "there without an asset"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Holds where the definition of a model and the environment differ.
+
+    Attributes:
+        name: The model, as a person knows it.
+        kind: In which way.
+        text: A sentence on it, with what ends it.
+    """
+
+    name: str
+    kind: Kind
+    text: str
+
+
+def drift(
+    manifest: Manifest, state: DueState, settings: AutomationSettings
+) -> Mapping[str, Difference]:
+    """Returns where definitions and environment differ, by ``fqn``.
 
     External tables do not count, because SQLMesh never evaluates them. Of standalone audits it
     only counts whether they are there.
@@ -39,47 +66,51 @@ def drift(manifest: Manifest, state: DueState, settings: AutomationSettings) -> 
     cure = cures(manifest, settings, state.plan_id)
     differences = {}
     models = [model for model in manifest.models if not model.is_external]
+    audits = {audit.fqn: audit.name for audit in manifest.standalone_audits}
+    for fqn, name in [*((model.fqn, model.name) for model in models), *audits.items()]:
+        if fqn not in state.hashes:
+            text = f"{name} is not in the SQLMesh environment: {cure.missing}"
+            differences[fqn] = Difference(name, Kind.MISSING, text)
     for model in models:
         held = state.hashes.get(model.fqn)
-        if held is None:
-            differences[model.fqn] = (
-                f"{model.name} is not in the SQLMesh environment: {cure.missing}"
-            )
-            continue
-        # The hash of a SQL model's metadata contains its query, too.
-        changed = ""
-        if model.code_version != held.data:
-            changed = "its logic"
-        elif model.metadata_hash != held.metadata:
-            changed = "its metadata"
-        if changed:
-            differences[model.fqn] = (
-                f"{model.name} differs from what the SQLMesh environment holds in {changed}: "
-                f"{cure.differs}"
-            )
-    audits = {audit.fqn: audit.name for audit in manifest.standalone_audits}
-    for fqn in audits.keys() - state.hashes.keys():
-        differences[fqn] = f"{audits[fqn]} is not in the SQLMesh environment: {cure.missing}"
+        if held is not None and (told := difference(model, held, cure.differs)):
+            differences[model.fqn] = Difference(model.name, Kind.DIFFERS, told)
     # A model that is gone from the project and still read looks like an external table there.
     for fqn in sorted(state.hashes.keys() - {model.fqn for model in models} - audits.keys()):
         name = fqn.replace('"', "")
-        differences[fqn] = f"{name} is in the SQLMesh environment and has no asset: {cure.no_asset}"
+        text = f"{name} is in the SQLMesh environment and has no asset: {cure.no_asset}"
+        differences[fqn] = Difference(name, Kind.NO_ASSET, text)
     return differences
+
+
+def summaries(
+    differences: Mapping[str, Difference], cure: Cures, environment: str
+) -> Iterator[str]:
+    """Yields a line for each way in which models differ, with the first of them and the cure."""
+    ends = {Kind.MISSING: cure.missing, Kind.DIFFERS: cure.differs, Kind.NO_ASSET: cure.no_asset}
+    for kind in Kind:
+        names = [each.name for each in differences.values() if each.kind is kind]
+        if not names:
+            continue
+        shown = ", ".join(names[:_MOST_NAMES])
+        if len(names) > _MOST_NAMES:
+            shown += f" and {len(names) - _MOST_NAMES} more"
+        yield f"drift from SQLMesh environment {environment!r}: {kind}: {shown}: {ends[kind]}"
 
 
 def differing(
     manifest: Manifest, state: DueState, settings: AutomationSettings
 ) -> Mapping[str, str]:
     """Returns what the checks tell: the drift, and of all other models if they are outdated."""
-    differences = drift(manifest, state, settings)
+    texts = {fqn: each.text for fqn, each in drift(manifest, state, settings).items()}
     if manifest.outdated is None:
-        return differences
+        return texts
     outdated = {model.fqn: manifest.outdated for model in manifest.executed}
-    return {**outdated, **differences}
+    return {**outdated, **texts}
 
 
 class DriftReport:
-    """Reports drift once for each plan of the environment.
+    """Reports drift: as checks once for each plan of the environment, in words at every tick.
 
     Args:
         manifest: What the definitions were made from.
@@ -90,6 +121,7 @@ class DriftReport:
     def __init__(self, manifest: Manifest, index: AssetIndex, settings: AutomationSettings) -> None:
         self._manifest, self._index, self._settings = manifest, index, settings
         self._reported: str | None = None
+        self._lines: tuple[str, ...] = ()
 
     def report(self, instance: dg.DagsterInstance, state: DueState) -> Iterator[str]:
         """Reports drift as evaluations of asset checks that belong to no run.
@@ -102,17 +134,17 @@ class DriftReport:
             state: What the environment holds; nothing is reported while a plan is being applied.
 
         Yields:
-            A line for each model that differs, at most twenty, then how many more there are.
+            A line for each way in which models differ, as long as they do.
         """
-        if state.planned_at is None or state.plan_id == self._reported:
+        if state.planned_at is None:
             return
-        differences = drift(self._manifest, state, self._settings)
-        self._evaluate(instance, differing(self._manifest, state, self._settings))
-        self._reported = state.plan_id
-        lines = list(differences.values())
-        yield from lines[:_MOST_LINES]
-        if len(lines) > _MOST_LINES:
-            yield f"{len(lines) - _MOST_LINES} more differ from the SQLMesh environment"
+        if state.plan_id != self._reported:
+            differences = drift(self._manifest, state, self._settings)
+            self._evaluate(instance, differing(self._manifest, state, self._settings))
+            cure = cures(self._manifest, self._settings, state.plan_id)
+            self._lines = tuple(summaries(differences, cure, self._settings.environment))
+            self._reported = state.plan_id
+        yield from self._lines
 
     def _evaluate(self, instance: dg.DagsterInstance, differences: Mapping[str, str]) -> None:
         fqns = {key: fqn for fqn, key in _keys(self._manifest, self._index).items()}
@@ -125,7 +157,7 @@ class DriftReport:
             shown = None if evaluation is None or passed else evaluation.description
             if differs != shown:
                 instance.report_runless_asset_event(
-                    dg.AssetCheckEvaluation(**_verdict(key, differs))
+                    dg.AssetCheckEvaluation(**verdict(key, differs))
                 )
 
 
@@ -134,7 +166,8 @@ def drift_checks(
 ) -> dg.AssetChecksDefinition:
     """Returns the checks that show drift, one for every model that SQLMesh evaluates, in one op.
 
-    Ticks report them; a run evaluates them only if a person selects them.
+    Ticks report them, and so does the step of each model that a run evaluates. This op evaluates
+    them where a person selects the checks alone.
 
     Args:
         settings: The SQLMesh environment.
@@ -161,9 +194,12 @@ def drift_checks(
         tags={EXECUTION_TAG: manifest.engine},
     )
     def compare(context):  # type: ignore[no-untyped-def]
-        differences = _drift_now(settings, manifest, context.log.info)
-        for key in sorted(context.selected_asset_check_keys):
-            yield dg.AssetCheckResult(**_verdict(key, differences.get(fqns[key])))
+        # Of models that the run evaluates, their own steps tell. This one would wait for them.
+        evaluated = selection(context, index).models
+        keys = [key for key in context.selected_asset_check_keys if fqns[key] not in evaluated]
+        differences = _drift_now(settings, manifest, context.log.info) if keys else {}
+        for key in sorted(keys):
+            yield dg.AssetCheckResult(**verdict(key, differences.get(fqns[key])))
 
     checks: dg.AssetChecksDefinition = dg.AssetChecksDefinition.create(
         node_def=compare,
@@ -177,31 +213,20 @@ def drift_checks(
 def _drift_now(
     settings: AutomationSettings, manifest: Manifest, say: Callable[[str], None]
 ) -> Mapping[str, str]:
-    """Reads the environment and returns the drift; waits for an execution in the same run."""
+    """Reads the environment and returns the drift; waits for whoever has the database open."""
     import_sqlmesh()
     from ..facts.due import DueReader
 
-    # In a run that evaluates models as well, the execution may not have ended yet.
     wait = Wait(settings.lease_timeout_seconds, say, place=settings.place)
     state = DueReader(settings, wait).read(datetime.now(UTC))
     return differing(manifest, state, settings)
 
 
-def _verdict(key: dg.AssetCheckKey, differs: str | None) -> dict[str, Any]:
-    """Returns the arguments of a check's evaluation or result."""
-    return {
-        "asset_key": key.asset_key,
-        "check_name": key.name,
-        "passed": differs is None,
-        "severity": dg.AssetCheckSeverity.WARN,
-        "description": differs,
-    }
-
-
 def _keys(manifest: Manifest, index: AssetIndex) -> dict[str, dg.AssetCheckKey]:
     """Returns the check of every model that SQLMesh evaluates, by ``fqn``."""
     return {
-        model.fqn: dg.AssetCheckKey(index.keys[model.fqn], CHECK) for model in manifest.executed
+        model.fqn: dg.AssetCheckKey(index.keys[model.fqn], ENVIRONMENT_CHECK)
+        for model in manifest.executed
     }
 
 

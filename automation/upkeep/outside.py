@@ -10,7 +10,7 @@ from math import ceil
 import dagster as dg
 
 from ...assets.definitions.specs import AssetIndex
-from ...assets.execution.report import EVALUATED_AT, outcome_metadata
+from ...assets.execution.report import EVALUATED_AT, outcome_metadata, report_version
 from ...assets.intervals import Interval, Record, contiguous, moment
 from ...assets.ledger.outcome import Outcome, OutcomeStatus
 from ..facts.facts import DueState, Node
@@ -41,7 +41,7 @@ class OutsideEvaluations:
 
     Args:
         index: Tells which asset stands for which model.
-        nodes: The models.
+        nodes: The models, in topological order.
         runs: Reads the instance's runs.
         recovery: Knows what runs evaluated that could not report it.
         budget_seconds: How long one call reports at most, in seconds.
@@ -76,10 +76,11 @@ class OutsideEvaluations:
         Yields:
             A line for each model, at most twenty, and how many are left for the next call.
         """
+        # Upstream first: what is materialized before something that it reads looks out of step.
         changed = [
             fqn
-            for fqn, altered in state.altered.items()
-            if fqn in self._models and self._settled.get(fqn) != altered
+            for fqn in self._models
+            if fqn in state.altered and self._settled.get(fqn) != state.altered[fqn]
         ]
         if not changed or state.planned_at is None:
             return
@@ -118,11 +119,12 @@ class OutsideEvaluations:
                     status=OutcomeStatus.EXECUTED,
                     intervals=contiguous(intervals.get(fqn) or record.ranges),
                     snapshot=snapshot,
+                    hashes=state.hashes.get(fqn),
                     plan=state.plan_id,
                     evaluated_at=moment(altered),
                     recorded=record.with_evaluated(()),
                 )
-                _report_outside(instance, self._index.keys[fqn], outcome, altered)
+                _report_outside(instance, self._index, outcome, altered)
                 if number < _MOST_LINES:
                     yield f"{outcome.name} was evaluated outside Dagster"
             self._settled[fqn] = altered
@@ -191,16 +193,17 @@ def _milliseconds(timestamp: float) -> int:
 
 
 def _report_outside(
-    instance: dg.DagsterInstance, key: dg.AssetKey, outcome: Outcome, altered: int
+    instance: dg.DagsterInstance, index: AssetIndex, outcome: Outcome, altered: int
 ) -> None:
     metadata = outcome_metadata(outcome)
     for unknown in ("sqlmesh/batches", "sqlmesh/duration_ms"):
         metadata.pop(unknown)
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
-            asset_key=key,
+            asset_key=index.keys[outcome.model],
             description="Evaluated by SQLMesh outside Dagster",
             metadata=metadata,
             tags={"dagster/data_version": f"{outcome.snapshot}@{altered}"},
         )
     )
+    report_version(instance, index, outcome)

@@ -120,7 +120,7 @@ class Recovery:
                 outcomes.pop(asset.asset_entry.asset_key)
         for key, outcome in outcomes.items():
             if not _reported(instance, key, began):
-                report_runless(instance, key, outcome, run_id)
+                report_runless(instance, self._index, outcome, run_id)
                 yield f"{outcome.name} was evaluated by run {run_id}, whose step could not say so"
 
     def _note(self, history: History, record: dg.RunRecord) -> None:

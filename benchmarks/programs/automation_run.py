@@ -6,7 +6,7 @@ import dagster as dg
 from runs import executor, measure
 
 from dagster_sqlmesh_automation import build_definitions
-from dagster_sqlmesh_automation.automation.upkeep.drift import CHECK
+from dagster_sqlmesh_automation.assets.naming import ENVIRONMENT_CHECK as CHECK
 
 
 @cache

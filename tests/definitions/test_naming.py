@@ -13,6 +13,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from dagster_sqlmesh_automation.assets.naming import (
     ENVIRONMENT_CHECK,
+    ENVIRONMENT_CHECK as CHECK,
     audit_use,
     check_names,
     identifier,
@@ -21,7 +22,6 @@ from dagster_sqlmesh_automation.assets.naming import (
     tag_key,
 )
 from dagster_sqlmesh_automation.automation.definitions import build_definitions
-from dagster_sqlmesh_automation.automation.upkeep.drift import CHECK
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
 Use = tuple[str, Mapping[str, str]]

@@ -18,9 +18,9 @@ from dagster_sqlmesh_automation.assets.dagster_internals import (
     DefinitionsLoadContext,
     DefinitionsLoadType,
 )
+from dagster_sqlmesh_automation.assets.naming import ENVIRONMENT_CHECK as CHECK
 from dagster_sqlmesh_automation.assets.project.earlier import usable_manifest
 from dagster_sqlmesh_automation.assets.project.manifest_file import manifest_path
-from dagster_sqlmesh_automation.automation.upkeep.drift import CHECK
 from dagster_sqlmesh_automation.config.errors import (
     EnvironmentNotFound,
     ProjectFileInvalid,

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from dagster_sqlmesh_automation import SQLMeshTranslator, build_definitions
-from dagster_sqlmesh_automation.automation.upkeep.drift import CHECK
+from dagster_sqlmesh_automation.assets.naming import ENVIRONMENT_CHECK as CHECK
 from support.executors import EXECUTORS, LAUNCH_TAG
 
 JOB = "launched"

@@ -12,9 +12,9 @@ import dagster as dg
 
 from dagster_sqlmesh_automation.assets.ledger.ledger import read_history
 from dagster_sqlmesh_automation.assets.ledger.outcome import Outcome
+from dagster_sqlmesh_automation.assets.naming import ENVIRONMENT_CHECK as CHECK
 from dagster_sqlmesh_automation.automation.definitions import Location
 from dagster_sqlmesh_automation.automation.tick.plan import TickPlan
-from dagster_sqlmesh_automation.automation.upkeep.drift import CHECK
 from dagster_sqlmesh_automation.config.settings import AutomationSettings
 
 

@@ -1,14 +1,15 @@
-"""Says what ends drift: which of a plan, a reload, other files or another source does."""
+"""Says what drift of a model is, and what ends it: a plan, a reload, or other files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...assets.project.fingerprint import project_fingerprint
-from ...assets.project.manifest import Manifest
-from ...assets.project.manifest_file import manifest_path
 from ...config.errors import ConfigurationError
 from ...config.settings import AutomationSettings
+from ..ledger.outcome import Hashes
+from .fingerprint import project_fingerprint
+from .manifest import Manifest, ManifestModel
+from .manifest_file import manifest_path
 
 _RELOAD = "reload the code location"
 
@@ -26,6 +27,25 @@ class Cures:
     missing: str
     differs: str
     no_asset: str
+
+
+def difference(model: ManifestModel, held: Hashes, cure: str) -> str | None:
+    """Returns a sentence on where a definition and the environment differ, if they do.
+
+    Args:
+        model: What the definition was made from.
+        held: The version that the environment holds.
+        cure: What a person does about it.
+    """
+    # The hash of a SQL model's metadata contains its query, too.
+    changed = ""
+    if model.code_version != held.data:
+        changed = "its logic"
+    elif model.metadata_hash != held.metadata:
+        changed = "its metadata"
+    if not changed:
+        return None
+    return f"{model.name} differs from what the SQLMesh environment holds in {changed}: {cure}"
 
 
 def cures(manifest: Manifest, settings: AutomationSettings, plan_id: str) -> Cures:
