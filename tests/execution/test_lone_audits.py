@@ -350,4 +350,4 @@ def test_a_run_of_nothing_but_a_check_of_drift_audits_nothing(automation: Automa
     run = automation.execute(set(), {}, [drift])
     assert run.success
     assert run.outcomes == {}
-    assert set(run.checks()) == {("shop/totals", "sqlmesh_environment")}
+    assert set(run.drift()) == {"shop/totals"}

@@ -69,7 +69,14 @@ class Run:
         }
 
     def checks(self) -> dict[tuple[str, str], Any]:
-        """Check evaluations by asset key and name."""
+        """Check evaluations by asset key and name, but for those of drift."""
+        return {of: check for of, check in self._evaluations().items() if of[1] != CHECK}
+
+    def drift(self) -> dict[str, Any]:
+        """Evaluations of the check of drift, by asset key."""
+        return {key: check for (key, name), check in self._evaluations().items() if name == CHECK}
+
+    def _evaluations(self) -> dict[tuple[str, str], Any]:
         evaluations = (
             event.asset_check_evaluation_data
             for event in self.events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)

@@ -252,11 +252,8 @@ def test_a_persons_check_tells_what_a_tick_would(
     automation = Automation.of(shop.project, instance)
     run = run_checks(automation, "totals", "best")
     assert run.success
-    results = {key: (check.passed, check.description) for key, check in run.checks().items()}
-    assert results == {
-        ("shop/totals", CHECK): (False, LOGIC),
-        ("shop/best", CHECK): (True, None),
-    }
+    results = {key: (check.passed, check.description) for key, check in run.drift().items()}
+    assert results == {"shop/totals": (False, LOGIC), "shop/best": (True, None)}
     assert len(run.steps(dg.DagsterEventType.STEP_START)) == 1
     # The tick has nothing to add to it.
     lines(automation)
@@ -286,7 +283,7 @@ def test_a_person_may_run_models_and_the_check_together(
     run = automation.execute(keys, {"sqlmesh/execution_time": NEXT_DAY.isoformat()}, checks)
     assert run.success
     assert run.materialized().keys() == {"shop/events", "shop/totals"}
-    assert {key for key, name in run.checks() if name == CHECK} == {"shop/events", "shop/totals"}
+    assert run.drift().keys() == {"shop/events", "shop/totals"}
     # Each model's own step tells; the step of the checks would wait for them.
     told = run.events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     of_drift = [each for each in told if each.event_specific_data.check_name == CHECK]
@@ -315,7 +312,7 @@ def test_an_automated_run_asks_for_none_and_its_steps_tell(
     planned = run.events(dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
     assert planned
     assert CHECK not in {event.event_specific_data.asset_check_key.name for event in planned}
-    assert {key for key, name in run.checks() if name == CHECK} == run.materialized().keys()
+    assert run.drift().keys() == run.materialized().keys()
 
 
 # Whatever materializes, the check goes with it
@@ -395,7 +392,7 @@ def test_what_is_evaluated_outside_dagster_shows_it_and_in_the_order_of_the_mode
 
 def test_a_failed_model_shows_it_too(shop: Warehouse, instance: dg.DagsterInstance) -> None:
     automation = Automation.of(shop.project, instance)
-    shop.fail("totals")
+    shop.fail("shop.totals")
     run = automation.run(["shop/totals"], NEXT_DAY)
     assert not run.success
     assert shown(instance, "totals") == (True, None)
