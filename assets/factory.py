@@ -23,6 +23,7 @@ from .definitions.specs import (
 )
 from .execution.alone import report_audits
 from .execution.executor import EXECUTION_TAG
+from .execution.outputs import outputs_without_result
 from .execution.report import (
     audit_result,
     fail_with_end,
@@ -114,13 +115,17 @@ def _audit_step(
             yield from report_audits(context, execution, specs.fqn, specs.op)
             return
         outcome = execution.outcome(specs.fqn, selected, step=specs.op)
-        for check, audit in execution.index.audited(outcome):
-            if check in context.selected_asset_check_keys:
-                yield audit_result(check.asset_key, replace(audit, check=check.name))
+        results = {
+            check: audit_result(check.asset_key, replace(audit, check=check.name))
+            for check, audit in execution.index.audited(outcome)
+            if check in context.selected_asset_check_keys
+        }
+        yield from results.values()
         if not outcome.succeeded:
             raise dg.Failure(
                 failure_text(outcome), metadata=outcome_metadata(outcome), allow_retries=False
             )
+        yield from outputs_without_result(context, results)
         fail_with_end(execution.end_error(specs.fqn), outcome)
 
     return audit_step

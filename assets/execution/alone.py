@@ -11,13 +11,14 @@ import dagster as dg
 from ...config.errors import ExecutionError
 from ..intervals import interval_to_json
 from ..ledger.outcome import FAILURES, Outcome, audits_of
+from .outputs import outputs_without_result
 from .report import audit_result, fail_with_end, failure_text, outcome_metadata
 from .shared import SharedExecution
 
 
 def report_audits(
     context: Any, execution: SharedExecution, fqn: str, step: str
-) -> Iterator[dg.AssetCheckResult]:
+) -> Iterator[dg.AssetCheckResult | dg.Output[Any]]:
     """Yields the results of the checks that a step was asked for without their asset.
 
     Where they cannot be told, the step succeeds without them: Dagster shows such a check as
@@ -35,17 +36,21 @@ def report_audits(
     """
     selected, name = execution.selection(context), audits_of(fqn)
     if name not in selected.models:
+        yield from outputs_without_result(context, ())
         return
     try:
         outcome = execution.outcome(name, selected, step=step, retries=context.retry_number)
     except ExecutionError as error:
         context.log.error(f"The checks have no result from this run. {error}")
+        yield from outputs_without_result(context, ())
         return
-    yield from _results(context, execution, outcome)
+    results = dict(_results(context, execution, outcome))
+    yield from results.values()
     if outcome.status in FAILURES:
         raise dg.Failure(
             failure_text(outcome), metadata=outcome_metadata(outcome), allow_retries=False
         )
+    yield from outputs_without_result(context, results)
     if outcome.reason or not outcome.audits:
         context.log.warning(outcome.summary())
     fail_with_end(execution.end_error(name), outcome)
@@ -53,10 +58,10 @@ def report_audits(
 
 def _results(
     context: Any, execution: SharedExecution, outcome: Outcome
-) -> Iterator[dg.AssetCheckResult]:
+) -> Iterator[tuple[dg.AssetCheckKey, dg.AssetCheckResult]]:
     intervals = dg.MetadataValue.json(list(map(interval_to_json, outcome.intervals)))
     for check, audit in execution.index.audited(outcome):
         if check in context.selected_asset_check_keys:
             result = audit_result(check.asset_key, replace(audit, check=check.name))
             metadata = {**result.metadata, "sqlmesh/intervals": intervals}
-            yield result._replace(metadata=metadata)
+            yield check, result._replace(metadata=metadata)

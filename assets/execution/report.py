@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
-from ..dagster_internals import (
-    SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION,
-    extract_data_version_from_entry,
-)
+from ..dagster_internals import extract_data_version_from_entry
 from ..definitions.specs import AssetIndex
 from ..definitions.versions import Versions
 from ..ledger.outcome import FAILURES, AuditOutcome, Outcome, OutcomeStatus
 from ..ledger.run_tags import BACKFILL_TAG
 from .interval_tables import interval_tables
+from .outputs import output_without_materialization, outputs_without_result
 
 AssetEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult | dg.Output[Any]
 
@@ -47,6 +45,7 @@ def report(
             run was cancelled before it.
     """
     checks = frozenset(check.name for check in context.selected_asset_check_keys)
+    results = list(_checks(key, outcome.audits, checks))
     metadata = outcome_metadata(outcome, context.run_id)
     if (version := versions.evaluation(key, outcome)) is not None:
         # Not as one of the step's own checks: Dagster would plan each, ask each for an output, and
@@ -60,8 +59,9 @@ def report(
             metadata={**metadata, **({_LINEAGE: lineage} if lineage is not None else {})},
             data_version=dg.DataVersion(_data_version(outcome, context.run_id)),
             tags=versions.tags(outcome),
-            check_results=list(_checks(key, outcome.audits, checks)),
+            check_results=results,
         )
+        yield from outputs_without_result(context, _keys(results))
     elif outcome.succeeded:
         if outcome.status is OutcomeStatus.UP_TO_DATE and _is_waited_for(context, outcome):
             yield dg.MaterializeResult(
@@ -71,10 +71,11 @@ def report(
                 tags=versions.tags(outcome),
             )
         else:
-            yield _output_without_materialization(context)
+            yield output_without_materialization(context)
+        yield from outputs_without_result(context, ())
     else:
         if outcome.status is OutcomeStatus.AUDIT_FAILED:
-            yield from _checks(key, outcome.audits, checks)
+            yield from results
         raise dg.Failure(
             description=failure_text(outcome),
             metadata=metadata,
@@ -242,6 +243,13 @@ def _checks(
     return (audit_result(key, audit) for audit in audits if audit.check in checks)
 
 
+def _keys(results: Iterable[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckKey]:
+    for result in results:
+        assert result.asset_key is not None
+        assert result.check_name is not None
+        yield dg.AssetCheckKey(result.asset_key, result.check_name)
+
+
 def _data_version(outcome: Outcome, run_id: str) -> str:
     # The snapshot says which logic, the run which evaluation of it.
     return f"{outcome.snapshot}@{run_id}"
@@ -263,24 +271,6 @@ def _unchanged(
     event = context.instance.get_latest_materialization_event(key)
     version = extract_data_version_from_entry(event) if event is not None else None
     return version or dg.DataVersion(str(outcome.snapshot))
-
-
-def _output_without_materialization(context: dg.AssetExecutionContext) -> dg.Output[Any]:
-    """An output that lets what reads this asset run, and records no materialization.
-
-    Without an output Dagster skips every descendant, also one that SQLMesh has executed. Dagster
-    has no public way to say "ran, wrote nothing"; this is the mark with which it keeps the
-    outputs of observed source assets from becoming events (``execute_step.py``,
-    ``_log_materialization_or_observation_events_for_asset``).
-    """
-    (name,) = (
-        name
-        for name in context.op_execution_context.selected_output_names
-        if name in context.assets_def.keys_by_output_name
-    )
-    return dg.Output(
-        None, output_name=name, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
-    )
 
 
 def failure_text(outcome: Outcome) -> str:

@@ -34,6 +34,9 @@ _LOOK_SECONDS = 2.0
 FRESH_SECONDS = 0.25
 """Models that follow each other faster share a look at whether the run goes on."""
 
+_LONG_START_SECONDS = 1.0
+"""How long an execution may take to start, SQLMesh and the lease, before the run's log says so."""
+
 _TERMINATED = frozenset({dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED})
 """What Dagster marks a run with that a person terminates."""
 
@@ -66,6 +69,7 @@ class RunParts:
         observer: Is told of progress; ``None`` where nobody listens.
         place: Where SQLMesh executes.
         pace: Keeps SQLMesh near the steps, where all of them are in this process.
+        step: The step that has the round begin.
     """
 
     settings: AutomationSettings
@@ -76,6 +80,7 @@ class RunParts:
     observer: Observer | None
     place: Place
     pace: Pace | None
+    step: str | None
 
 
 class RoundSide:
@@ -99,7 +104,8 @@ class RoundSide:
         self._number, self._selected, self._in_run = number, selected, in_run
         self._index, self._ledger = parts.index, parts.ledger
         self._instance, self._run, self._observer = parts.instance, parts.run, parts.observer
-        self._pace = parts.pace
+        self._pace, self._step = parts.pace, parts.step
+        self._began = time.monotonic()
         self.cancelling = threading.Event()
         self._stop = HardStop(parts.settings.cancel_grace_seconds)
         self.deaths = Deaths(parts.index, parts.place, self._stop, self.record, self.say)
@@ -124,7 +130,8 @@ class RoundSide:
         left = self._left()
         alone = sum(map(is_alone, left))
         is_first = self._number == 1 and not current.started
-        self._ledger.started(self._number, len(left) - alone, self._left_out(), alone)
+        models = len(left) - alone
+        self._ledger.started(self._number, models, self._left_out(), alone, self._slow_start())
         if self._observer is not None:
             self._observer.started(len(left))
         return Legacy(
@@ -279,6 +286,12 @@ class RoundSide:
         outcomes = self._ledger.outcomes()
         succeeded = {model for model, outcome in outcomes.items() if outcome.succeeded}
         return self._in_run - set(self._selected) - succeeded
+
+    def _slow_start(self) -> str:
+        waited = time.monotonic() - self._began
+        if self._step is None or waited < _LONG_START_SECONDS:
+            return ""
+        return f" (its start took {waited:.1f} s, which the time of {self._step} includes)"
 
     def _repeats_end(self) -> bool:
         """Whether the run executes one again that failed after its last model."""

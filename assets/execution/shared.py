@@ -244,6 +244,7 @@ class SharedExecution:
                         self.observer,
                         self.place,
                         self._pace if self._alone else None,
+                        self.index.op_names.get(model),
                     ),
                 )
 

@@ -49,9 +49,11 @@ class Round:
     ended: bool = False
     error: str | None = None
 
-    def leave_out(self, models: frozenset[str]) -> None:
-        """Takes the models that the round does not deal with."""
-        self.left_out = models
+    def start(self, process: str, left_out: frozenset[str] | None) -> None:
+        """Takes a process that executes, and the models that it does not deal with, if any."""
+        self.started.add(process)
+        if left_out is not None:
+            self.left_out = left_out
 
     def end(self, error: str | None) -> None:
         """Ends the round, with the reason where its execution gave up."""

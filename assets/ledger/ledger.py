@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 import dagster as dg
 from pydantic import TypeAdapter
 
-from ..dagster_internals import EngineEventData, EventLogCursor
+from ..dagster_internals import EngineEventData
 from ..intervals import Interval, interval_to_json
 from .history import History, Round, RoundOver
 from .outcome import Outcome
 from .process import lives, this_process
+from .run_log import SCOPE, RunLog, engine_metadata, events
 
-_SCOPE = "sqlmesh/scope"
 _ROUND = "sqlmesh/round"
 _PROCESS = "sqlmesh/process"
 _CLAIMED = "sqlmesh/execution_claim"
@@ -39,10 +39,6 @@ _END = TypeAdapter(dict[str, str | None])
 SILENT_SECONDS = 60.0
 """A process that has written nothing for so long may be dead; the lease then tells for sure."""
 
-_LATE_SECONDS = 10.0
-"""How late an event may show up behind one with a higher id: PostgreSQL gives the id out before
-the transaction that writes the event commits."""
-
 
 class Ledger:
     """The ledger of one environment in one run, as one of the run's processes sees it.
@@ -61,7 +57,7 @@ class Ledger:
         self._instance = instance
         self._run = run
         self._scope = scope
-        self._log = _RunLog(instance, run.run_id)
+        self._log = RunLog(instance, run.run_id)
         self._changed = threading.Condition(threading.RLock())
         self._heard: dict[str, float] = {}
         self._written = time.monotonic()
@@ -75,16 +71,30 @@ class Ledger:
         self._write(f"Process {self.process} is ready to run SQLMesh", number, _CLAIMED, "")
 
     def started(
-        self, number: int, models: int, left_out: Set[str] = frozenset(), alone: int = 0
+        self,
+        number: int,
+        models: int,
+        left_out: Set[str] = frozenset(),
+        alone: int = 0,
+        note: str = "",
     ) -> None:
-        """Records that this process executes a round from here on, and what not."""
+        """Records that this process executes a round from here on, and what not.
+
+        Args:
+            number: The round's.
+            models: How many models it evaluates.
+            left_out: What of the run it does not deal with.
+            alone: Of how many further models it only runs the audits.
+            note: What else the run's log says of the start.
+        """
         audits = f"{' and ' * bool(models)}the audits of {alone} alone" if alone else ""
         counted = "" if alone and not models else f"{models} model{'s' * (models != 1)}"
         message = f"SQLMesh execution of {counted}{audits} started"
+        more = {}
         if left_out:
             message += f"; {len(left_out)} of the run wait for other steps or have failed before"
-            self._write(message, number, _LEFT_OUT, sorted(left_out))
-        self._write(message, number, _STARTED, self.process)
+            more[_LEFT_OUT] = dg.MetadataValue.json(sorted(left_out))
+        self._write(message + note, number, _STARTED, self.process, more=more)
 
     def planned(self, number: int, batches: Mapping[str, Sequence[Interval]]) -> None:
         """Records what SQLMesh is about to evaluate, so that a successor knows."""
@@ -124,10 +134,12 @@ class Ledger:
         kind: str | None = None,
         value: object = None,
         step: str | None = None,
+        more: Mapping[str, dg.MetadataValue] | None = None,
     ) -> None:
         metadata: dict[str, dg.MetadataValue] = {
             _PROCESS: dg.MetadataValue.text(self.process),
-            _SCOPE: dg.MetadataValue.text(self._scope),
+            SCOPE: dg.MetadataValue.text(self._scope),
+            **(more or {}),
         }
         if number is not None:
             metadata[_ROUND] = dg.MetadataValue.int(number)
@@ -151,7 +163,7 @@ class Ledger:
         """Reads what other processes of the run have written since the last time."""
         with self._changed:
             for place, event in self._log.news():
-                metadata = _engine_metadata(event, self._scope)
+                metadata = engine_metadata(event, self._scope)
                 if (process := metadata.get(_PROCESS)) is None:
                     continue
                 if process.value != self.process or _CLAIMED in metadata:
@@ -195,12 +207,12 @@ class Ledger:
         """The round with which the last attempt of a step that is being retried failed."""
         settled = failed = 0
         types = {dg.DagsterEventType.ENGINE_EVENT, dg.DagsterEventType.STEP_UP_FOR_RETRY}
-        for event in _events(self._instance, self._run.run_id, types):
+        for event in events(self._instance, self._run.run_id, types):
             if event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY:
                 failed = settled if event.step_key == step else failed
                 continue
             history = History()
-            _fold(history, _engine_metadata(event, self._scope))
+            _fold(history, engine_metadata(event, self._scope))
             if history.rounds and (history.rounds[-1].ended or history.last(model) is not None):
                 settled = max(settled, len(history.rounds))
         return failed
@@ -215,8 +227,8 @@ class Ledger:
 def read_history(instance: dg.DagsterInstance, run_id: str, scope: str) -> History:
     """What the ledger of an environment in a run says now."""
     history = History()
-    for place, event in enumerate(_events(instance, run_id, {dg.DagsterEventType.ENGINE_EVENT})):
-        _fold(history, _engine_metadata(event, scope), place)
+    for place, event in enumerate(events(instance, run_id, {dg.DagsterEventType.ENGINE_EVENT})):
+        _fold(history, engine_metadata(event, scope), place)
     return history
 
 
@@ -250,11 +262,10 @@ def _change(metadata: Mapping[str, dg.MetadataValue], place: int) -> Callable[[R
     process = str(metadata[_PROCESS].value)
     if _CLAIMED in metadata:
         return lambda round_: round_.claims.setdefault(process, place)
-    if (left_out := metadata.get(_LEFT_OUT)) is not None:
-        models = _NAMES.validate_python(left_out.value)
-        return lambda round_: round_.leave_out(models)
     if _STARTED in metadata:
-        return lambda round_: round_.started.add(process)
+        left_out = metadata.get(_LEFT_OUT)
+        models = None if left_out is None else _NAMES.validate_python(left_out.value)
+        return lambda round_: round_.start(process, models)
     if (plan := metadata.get(_PLANNED)) is not None:
         batches = _BATCHES.validate_python(plan.value)
         return lambda round_: round_.planned.update(batches)
@@ -265,54 +276,3 @@ def _change(metadata: Mapping[str, dg.MetadataValue], place: int) -> Callable[[R
         error = _END.validate_python(end.value)["error"]
         return lambda round_: round_.end(error)
     return lambda round_: None
-
-
-class _RunLog:
-    """A run's engine events, read further and further.
-
-    Reads the last seconds again each time, because an event may show up late.
-    """
-
-    def __init__(self, instance: dg.DagsterInstance, run_id: str) -> None:
-        self._instance, self._run_id = instance, run_id
-        self._settled: int | None = None
-        self._recent: dict[int, float] = {}
-
-    def news(self) -> Iterator[tuple[int, dg.DagsterEvent]]:
-        """The events that it has not given before, with their places in the log."""
-        now = time.monotonic()
-        old = [number for number, seen in self._recent.items() if now - seen > _LATE_SECONDS]
-        if old:
-            self._settled = max(old)
-            self._recent = {n: seen for n, seen in self._recent.items() if n > self._settled}
-        cursor = None
-        if self._settled is not None:
-            cursor = EventLogCursor.from_storage_id(self._settled).to_string()
-        page = self._instance.get_records_for_run(
-            self._run_id, cursor=cursor, of_type=dg.DagsterEventType.ENGINE_EVENT
-        )
-        for record in page.records:
-            event = record.event_log_entry.dagster_event
-            if record.storage_id not in self._recent and event is not None:
-                self._recent[record.storage_id] = now
-                yield record.storage_id, event
-
-
-def _events(
-    instance: dg.DagsterInstance, run_id: str, types: set[dg.DagsterEventType]
-) -> Iterator[dg.DagsterEvent]:
-    """A run's events of some types, oldest first.
-
-    Dagster's public event-log API serves asset events only; ``get_records_for_run`` is what its
-    own executors read a run's events with. Without a limit it gives them all.
-    """
-    for record in instance.get_records_for_run(run_id, of_type=types).records:
-        if (event := record.event_log_entry.dagster_event) is not None:
-            yield event
-
-
-def _engine_metadata(event: dg.DagsterEvent, scope: str) -> Mapping[str, dg.MetadataValue]:
-    """What an event of an environment's ledger says; nothing where it is none."""
-    data = event.event_specific_data
-    metadata = data.metadata if isinstance(data, EngineEventData) else {}
-    return metadata if metadata.get(_SCOPE) == dg.MetadataValue.text(scope) else {}

@@ -6,7 +6,7 @@ environment goes on with each plan. Ticks evaluate what the environment holds, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,6 +17,7 @@ from ...assets.dagster_internals import AssetCheckExecutionRecord, AssetCheckExe
 from ...assets.definitions.specs import AssetIndex
 from ...assets.definitions.versions import verdict
 from ...assets.execution.executor import EXECUTION_TAG
+from ...assets.execution.outputs import outputs_without_result
 from ...assets.execution.selection import selection
 from ...assets.lease.waiting import Wait
 from ...assets.naming import ENVIRONMENT_CHECK
@@ -194,12 +195,17 @@ def drift_checks(
         tags={EXECUTION_TAG: manifest.engine},
     )
     def compare(context):  # type: ignore[no-untyped-def]
-        # Of models that the run evaluates, their own steps tell. This one would wait for them.
-        evaluated = selection(context, index).models
-        keys = [key for key in context.selected_asset_check_keys if fqns[key] not in evaluated]
-        differences = _drift_now(settings, manifest, context.log.info) if keys else {}
-        for key in sorted(keys):
-            yield dg.AssetCheckResult(**verdict(key, differences.get(fqns[key])))
+        keys, models = context.selected_asset_check_keys, selection(context, index).models
+        # Of models that the run evaluates, their own steps tell. This one would wait for them,
+        # so it repeats what was told last, for steps that come to nothing.
+        own = {key for key in keys if fqns[key] in models}
+        told = _told_before(context.instance, own, context.run.run_id)
+        if keys - own:
+            differences = _drift_now(settings, manifest, context.log.info)
+            told |= {key: differences.get(fqns[key]) for key in keys - own}
+        for key, differs in sorted(told.items()):
+            yield dg.AssetCheckResult(**verdict(key, differs))
+        yield from outputs_without_result(context, told)
 
     checks: dg.AssetChecksDefinition = dg.AssetChecksDefinition.create(
         node_def=compare,
@@ -220,6 +226,19 @@ def _drift_now(
     wait = Wait(settings.lease_timeout_seconds, say, place=settings.place)
     state = DueReader(settings, wait).read(datetime.now(UTC))
     return differing(manifest, state, settings)
+
+
+def _told_before(
+    instance: dg.DagsterInstance, keys: Set[dg.AssetCheckKey], run_id: str
+) -> dict[dg.AssetCheckKey, str | None]:
+    """Returns what checks told last, of those of which a run has told nothing yet."""
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(sorted(keys))
+    told = {}
+    for key, record in latest.items():
+        last = _evaluated(instance, record)
+        if last is not None and last.evaluation is not None and last.run_id != run_id:
+            told[key] = None if last.evaluation.passed else last.evaluation.description
+    return told
 
 
 def _keys(manifest: Manifest, index: AssetIndex) -> dict[str, dg.AssetCheckKey]:

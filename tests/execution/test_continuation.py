@@ -33,7 +33,7 @@ def statuses(run: Run) -> dict[str, str]:
 def counts(run: Run) -> list[str]:
     """What each execution of a run announced."""
     return [
-        event.message
+        event.message.partition(" (its start took")[0]
         for event in run.events(T.ENGINE_EVENT)
         if event.message.startswith("SQLMesh execution of")
     ]

@@ -58,6 +58,10 @@ def test_models_read_what_other_assets_of_the_run_have_made(
     assert done.success
     assert numbers(shop) == {"first": 3, "other": 100, "second": 30, "last": 133}
     assert executions(done) == 3
+    events = done.events(dg.DagsterEventType.ENGINE_EVENT)
+    starts = [each.message for each in events if "SQLMesh execution of" in each.message]
+    assert len(starts) == 3
+    assert "started; 3 of the run wait for other steps" in starts[0]
     assert {check.passed for check in done.checks().values()} == {True}
     assert {*done.materialized()} == {
         "raw/loaded",

@@ -154,7 +154,10 @@ ODD: dict[str, dict[str, Any]] = {
     "half an interval": {"sqlmesh/outcome_record": outcome(intervals=[["2026-10-01T00:00:00Z"]])},
     "a plan of texts": {"sqlmesh/execution_plan": {"m": "everything"}},
     "a plan that is a list": {"sqlmesh/execution_plan": [1, 2]},
-    "left out that are numbers": {"sqlmesh/execution_left_out": {"a": 1}},
+    "left out that are numbers": {
+        "sqlmesh/execution_started": "a process",
+        "sqlmesh/execution_left_out": {"a": 1},
+    },
     "an end without its error": {"sqlmesh/execution_ended": {"reason": "over"}},
     "an end that is a list": {"sqlmesh/execution_ended": []},
 }

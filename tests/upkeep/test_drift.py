@@ -290,6 +290,23 @@ def test_a_person_may_run_models_and_the_check_together(
     assert {each.step_key for each in of_drift} == {"shop__events", "shop__totals"}
 
 
+def test_a_model_that_comes_to_nothing_keeps_what_was_told_of_it(
+    shop: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    """A person materializes a model that was not planned, with its checks, as Dagster offers it."""
+    (shop.project / "models" / "new.sql").write_text(NEW)
+    automation = Automation.of(shop.project, instance)
+    lines(automation)
+    missing = f"shop.new is not in the SQLMesh environment: {TAKEN_OUT}"
+    assert shown(instance, "new") == (False, missing)
+    keys = {dg.AssetKey(["shop", "new"])}
+    checks = list(automation.repository.asset_graph.get_check_keys_for_assets(keys))
+    run = automation.execute(keys, {"sqlmesh/execution_time": NEXT_DAY.isoformat()}, checks)
+    assert not run.success
+    assert shown(instance, "new") == (False, missing)
+    assert run.drift()["shop/new"].description == missing
+
+
 def test_an_automated_run_asks_for_none_and_its_steps_tell(
     shop: Warehouse, instance: dg.DagsterInstance
 ) -> None:
