@@ -24,6 +24,7 @@ from ...assets.naming import ENVIRONMENT_CHECK
 from ...assets.project.cures import Cures, cures, difference
 from ...assets.project.manifest import Manifest
 from ...assets.project.opening import import_sqlmesh
+from ...config.errors import AutomationError
 from ...config.settings import AutomationSettings
 from ..facts.facts import DueState
 
@@ -200,9 +201,13 @@ def drift_checks(
         # so it repeats what was told last, for steps that come to nothing.
         own = {key for key in keys if fqns[key] in models}
         told = _told_before(context.instance, own, context.run.run_id)
-        if keys - own:
-            differences = _drift_now(settings, manifest, context.log.info)
-            told |= {key: differences.get(fqns[key]) for key in keys - own}
+        try:
+            if keys - own:
+                differences = _drift_now(settings, manifest, context.log.info)
+                told |= {key: differences.get(fqns[key]) for key in keys - own}
+        except AutomationError as error:
+            # Nothing was found out, which is not the model's failure.
+            context.log.error(f"The checks have no result from this run. {error}")
         for key, differs in sorted(told.items()):
             yield dg.AssetCheckResult(**verdict(key, differs))
         yield from outputs_without_result(context, told)

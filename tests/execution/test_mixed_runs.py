@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -61,7 +62,8 @@ def test_models_read_what_other_assets_of_the_run_have_made(
     events = done.events(dg.DagsterEventType.ENGINE_EVENT)
     starts = [each.message for each in events if "SQLMesh execution of" in each.message]
     assert len(starts) == 3
-    assert "started; 3 of the run wait for other steps" in starts[0]
+    # The standalone audit counts where its step is the first.
+    assert re.search("started; [34] of the run wait for other steps", starts[0])
     assert {check.passed for check in done.checks().values()} == {True}
     assert {*done.materialized()} == {
         "raw/loaded",
