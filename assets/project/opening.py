@@ -31,6 +31,7 @@ from .manifest import Manifest
 from .model_facts import manifest_of
 
 if TYPE_CHECKING:
+    from sqlmesh.core.config import Config
     from sqlmesh.core.config.connection import ConnectionConfig
     from sqlmesh.core.context import Context
 
@@ -62,11 +63,10 @@ def open_context(settings: AutomationSettings, *, load: bool) -> Iterator[Contex
     with naming_failures(settings):
         try:
             with SQLMESH_LOCK, naming_refusals(settings, ProjectInvalid):
-                _check_gateway(settings)
                 context = Context(
                     paths=settings.projects,
                     gateway=settings.gateway,
-                    config=settings.sqlmesh_config,
+                    config=_configs(settings),
                     load=False,
                 )
             if load:
@@ -112,17 +112,20 @@ def import_sqlmesh() -> None:
     set_console(NoopConsole())
 
 
-def _check_gateway(settings: AutomationSettings) -> None:
+def _configs(settings: AutomationSettings) -> dict[Path, Config]:
+    """The configurations of the projects, once they are known to have the gateway."""
     from sqlmesh.core.config import Config
     from sqlmesh.core.config.loader import load_configs
 
     # The gateway is the main project's, as in ``Context``; the others name their models' own.
     name = settings.sqlmesh_config
-    config = next(iter(load_configs(name, Config, settings.projects).values()))
+    configs = load_configs(name, Config, settings.projects)
+    config = next(iter(configs.values()))
     gateways = config.gateways if isinstance(config.gateways, dict) else {}
     if settings.gateway is not None and settings.gateway.lower() not in gateways:
         place = settings.place("gateway")
         raise GatewayUnknown(settings.gateway, gateways, settings.projects, place)
+    return configs
 
 
 def _name_catalogs(context: Context) -> None:

@@ -123,10 +123,13 @@ class DriftReport:
     def __init__(self, manifest: Manifest, index: AssetIndex, settings: AutomationSettings) -> None:
         self._manifest, self._index, self._settings = manifest, index, settings
         self._reported: str | None = None
+        self._differing: Mapping[str, str] = {}
         self._lines: tuple[str, ...] = ()
 
     def report(self, instance: dg.DagsterInstance, state: DueState) -> Iterator[str]:
         """Reports drift as evaluations of asset checks that belong to no run.
+
+        All checks after a plan; at other ticks those of models that differ, which a run may pass.
 
         It repeats nothing that the latest evaluation of a check says, and reports no model that
         agrees and has never differed.
@@ -142,17 +145,23 @@ class DriftReport:
             return
         if state.plan_id != self._reported:
             differences = drift(self._manifest, state, self._settings)
-            self._evaluate(instance, differing(self._manifest, state, self._settings))
+            self._differing = differing(self._manifest, state, self._settings)
+            self._evaluate(instance, _keys(self._manifest, self._index))
             cure = cures(self._manifest, self._settings, state.plan_id)
             self._lines = tuple(summaries(differences, cure, self._settings.environment))
             self._reported = state.plan_id
+        elif self._differing:
+            # A run's process has loaded the files of now, which may be what was planned, and has
+            # passed the check. People see the definitions of this process, which are not.
+            keys = _keys(self._manifest, self._index)
+            self._evaluate(instance, {fqn: keys[fqn] for fqn in self._differing if fqn in keys})
         yield from self._lines
 
-    def _evaluate(self, instance: dg.DagsterInstance, differences: Mapping[str, str]) -> None:
-        fqns = {key: fqn for fqn, key in _keys(self._manifest, self._index).items()}
+    def _evaluate(self, instance: dg.DagsterInstance, keys: Mapping[str, dg.AssetCheckKey]) -> None:
+        fqns = {key: fqn for fqn, key in keys.items()}
         latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(fqns))
         for key, fqn in fqns.items():
-            differs = differences.get(fqn)
+            differs = self._differing.get(fqn)
             record = _evaluated(instance, latest.get(key))
             evaluation = record.evaluation if record is not None else None
             passed = evaluation is None or evaluation.passed

@@ -124,6 +124,7 @@ def test_programs_can_be_held_on_one_core() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_a_run_is_measured_with_both_floors(tmp_path: Path, postgres_server: Server) -> None:
     bench = Bench(tmp_path, postgres_server, Results(), rounds=1)
     bench.trivial(4, "duckdb", Storage.KEPT)

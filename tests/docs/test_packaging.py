@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.wheel import build_wheel
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("assets", "automation", "config")
@@ -16,13 +17,7 @@ FOLDERS = ("assets", "automation", "config")
 
 @pytest.mark.slow
 def test_the_wheel_holds_every_module_of_the_tree(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(build_wheel(tmp_path)) as archive:
         built = {name for name in archive.namelist() if ".dist-info/" not in name}
     package = "dagster_sqlmesh_automation"
     expected = {

@@ -37,6 +37,7 @@ def caught_up(deployment: Deployment, before: int) -> list[LiveRun]:
     return deployment.runs()[before:]
 
 
+@pytest.mark.campaign
 def test_after_an_outage_one_run_catches_up_and_nothing_runs_twice(tmp_path: Path) -> None:
     shop: Warehouse = warehouse(tmp_path / "shop")
     home = tmp_path / "home"

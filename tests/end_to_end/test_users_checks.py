@@ -28,6 +28,7 @@ defs = dg.Definitions.merge(build_definitions(), dg.Definitions(asset_checks=[is
 CHECK = frozenset({("sales/orders", "is_there")})
 
 
+@pytest.mark.campaign
 def test_the_default_sensor_runs_it_while_ours_has_nothing_to_do(
     example: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from support.outcome_helpers import NEXT_DAY, RAW_DAYS, intervals, small_project
 from support.ticks import Automation, Run
 
 from dagster_sqlmesh_automation.assets.dagster_internals import AssetCheckExecutionRecord
+from dagster_sqlmesh_automation.assets.naming import ENVIRONMENT_CHECK
 from dagster_sqlmesh_automation.automation.cli.explaining import explain
 from dagster_sqlmesh_automation.automation.cli.statuses import selected, status_json
 
@@ -257,7 +258,9 @@ def test_checks_of_a_table_that_a_user_s_asset_makes(
     order = [event.step_key for event in result.all_events if event.is_step_success]
     external = automation.location.index.op_names['"small"."raw"."days"']
     assert order.index("raw__days") < order.index(external) < order.index("shop__daily")
-    assert len(result.get_asset_check_evaluations()) == 3
+    of_daily = dg.AssetCheckKey(dg.AssetKey(["shop", "daily"]), ENVIRONMENT_CHECK)
+    told = {each.asset_check_key for each in result.get_asset_check_evaluations()}
+    assert told == {*ours["asset_check_selection"], of_daily}
 
 
 def test_a_run_that_makes_the_table_holds_nothing_that_reads_it(

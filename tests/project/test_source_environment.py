@@ -222,7 +222,7 @@ def test_a_new_plan_shows_as_drift_until_the_code_location_loads_again(
     assert lines(automation) == []
     plan_new_model(shop)
     assert lines(automation) == [
-        "warehouse.shop.new is in the SQLMesh environment and has no asset: "
+        "drift from SQLMesh environment 'prod': there without an asset: warehouse.shop.new: "
         "reload the code location"
     ]
     assert lines(Automation.of(shop.project, instance, source=Source.ENVIRONMENT)) == []

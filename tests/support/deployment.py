@@ -77,6 +77,11 @@ mutation ($params: ExecutionParams!) {
 _START_SENSOR = """
 mutation ($sensor: SensorSelector!) { startSensor(sensorSelector: $sensor) { __typename } }"""
 
+_RELOAD = """
+mutation ($location: String!) {
+  reloadRepositoryLocation(repositoryLocationName: $location) { __typename }
+}"""
+
 _RUN_EVENTS = """
 query ($run: ID!) {
   logsForRun(runId: $run) {
@@ -192,6 +197,7 @@ class Deployment:
         variables: Other variables of its processes.
         dagster_yaml: Further lines of it.
         module: The module that the code location is loaded from; ours if not given.
+        python: The interpreter; the tests' own if not given.
     """
 
     def __init__(
@@ -202,10 +208,12 @@ class Deployment:
         variables: Mapping[str, str] | None = None,
         dagster_yaml: str = "",
         module: str = MODULE,
+        python: Path | None = None,
         **settings: object,
     ) -> None:
         self._dagster_yaml = f"telemetry: {{enabled: false}}\n{dagster_yaml}"
         self.project, self._module = project, module
+        self._python = python or Path(sys.executable)
         self.executions = home / "executions.log"
         self._home = home
         self._log = home / "dagster_dev.log"
@@ -219,7 +227,8 @@ class Deployment:
             **{f"{PREFIX}{name}": str(value) for name, value in settings.items()},
             counting.LOG_VARIABLE: str(self.executions),
             "PYTHONPATH": os.pathsep.join(
-                filter(None, [str(counting.HOOK), os.environ.get("PYTHONPATH")])
+                # Another interpreter has its own packages.
+                filter(None, [str(counting.HOOK), None if python else os.environ.get("PYTHONPATH")])
             ),
         }
 
@@ -229,7 +238,7 @@ class Deployment:
         with self._log.open("w") as output:
             self._process = subprocess.Popen(
                 [
-                    sys.executable,
+                    str(self._python),
                     "-m",
                     "dagster",
                     "dev",
@@ -363,6 +372,11 @@ class Deployment:
         sensor = {"repositoryLocationName": self._module, "repositoryName": "__repository__"}
         answer = self.query(_START_SENSOR, sensor={**sensor, "sensorName": name})
         assert answer["startSensor"]["__typename"] == "Sensor", answer
+
+    def reload(self) -> None:
+        """Reloads the code location, as the button does; over once it is loaded."""
+        answer = self.query(_RELOAD, location=self._module)
+        assert answer["reloadRepositoryLocation"]["__typename"] == "WorkspaceLocationEntry", answer
 
     def wait_for_run(self, run_id: str) -> LiveRun:
         """A run once it has ended."""

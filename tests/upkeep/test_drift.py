@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -369,6 +370,27 @@ def test_it_stays_visible_until_it_is_cured(shop: Warehouse, instance: dg.Dagste
     assert run is not None
     assert run.success
     assert shown(instance, "totals") == (True, None)
+
+
+def test_a_run_that_has_loaded_newer_files_than_the_code_location_hides_it_for_a_tick_only(
+    shop: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    """Changed and planned, and not reloaded: each run's process loads the files of now."""
+    location = Automation.of(shop.project, instance)
+    assert lines(location) == []
+    change_logic(shop)
+    projects.plan(shop.project, PLANNED_AT)
+    (line,) = lines(location)
+    differs = f"shop.totals {HOLDS} its logic: {FILES_CHANGED}"
+    assert line == f"{FROM} in another version: shop.totals: {FILES_CHANGED}"
+    assert Automation.of(shop.project, instance).run(["shop/totals"], NEXT_DAY).success
+    assert shown(instance, "totals") == (True, None)
+    time.sleep(1.1)  # Dagster's SQLite storage keeps the moment of a check in whole seconds
+    lines(location)
+    assert shown(instance, "totals") == (False, differs)
+    reported = len(evaluations(instance, "totals"))
+    lines(location)
+    assert len(evaluations(instance, "totals")) == reported
 
 
 def test_a_materialization_has_the_code_version_that_was_evaluated(
