@@ -166,10 +166,24 @@ class DriftReport:
             evaluation = record.evaluation if record is not None else None
             passed = evaluation is None or evaluation.passed
             shown = None if evaluation is None or passed else evaluation.description
-            if differs != shown:
+            if differs != shown or (differs is not None and _is_hidden(instance, record)):
                 instance.report_runless_asset_event(
                     dg.AssetCheckEvaluation(**verdict(key, differs))
                 )
+
+
+def _is_hidden(instance: dg.DagsterInstance, record: AssetCheckExecutionRecord | None) -> bool:
+    """Tells whether Dagster shows "Not evaluated", as a run has materialized the asset since.
+
+    As ``AssetCheckExecutionRecord.targets_latest_materialization`` has it, for an evaluation that
+    belongs to no run. Some storages keep its moment in whole seconds; the next tick's is later.
+    """
+    if record is None:
+        return False
+    latest = instance.get_latest_materialization_event(record.key.asset_key)
+    if latest is None or latest.run_id == record.run_id:
+        return False
+    return latest.timestamp >= record.create_timestamp
 
 
 def drift_checks(
