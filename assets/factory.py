@@ -7,7 +7,6 @@ which is a third of the time that a thousand definitions take to load.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -25,11 +24,11 @@ from .execution.alone import report_audits
 from .execution.executor import EXECUTION_TAG
 from .execution.outputs import outputs_without_result
 from .execution.report import (
-    audit_result,
     fail_with_end,
     failure_text,
     outcome_metadata,
     report,
+    selected_results,
 )
 from .execution.shared import SharedExecution
 
@@ -115,11 +114,7 @@ def _audit_step(
             yield from report_audits(context, execution, specs.fqn, specs.op)
             return
         outcome = execution.outcome(specs.fqn, selected, step=specs.op)
-        results = {
-            check: audit_result(check.asset_key, replace(audit, check=check.name))
-            for check, audit in execution.index.audited(outcome)
-            if check in context.selected_asset_check_keys
-        }
+        results = selected_results(context, execution.index.audited(outcome))
         yield from results.values()
         if not outcome.succeeded:
             raise dg.Failure(

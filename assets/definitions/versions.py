@@ -40,10 +40,9 @@ class Versions:
         model = self._models.get(outcome.model)
         if model is None or outcome.hashes is None:
             return None
-        differs = difference(model, outcome.hashes, "")
+        differs = difference(model, outcome.hashes)
         if differs is not None:
-            cure = self._cures(outcome.plan or "").differs
-            differs = difference(model, outcome.hashes, cure)
+            differs = f"{differs}: {self._cures(outcome.plan or '').differs}"
         check = dg.AssetCheckKey(key, ENVIRONMENT_CHECK)
         return dg.AssetCheckEvaluation(**verdict(check, differs or self.manifest.outdated))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -12,7 +11,7 @@ from ...config.errors import ExecutionError
 from ..intervals import interval_to_json
 from ..ledger.outcome import FAILURES, Outcome, audits_of
 from .outputs import outputs_without_result
-from .report import audit_result, fail_with_end, failure_text, outcome_metadata
+from .report import fail_with_end, failure_text, outcome_metadata, selected_results
 from .shared import SharedExecution
 
 
@@ -44,7 +43,7 @@ def report_audits(
         context.log.error(f"The checks have no result from this run. {error}")
         yield from outputs_without_result(context, ())
         return
-    results = dict(_results(context, execution, outcome))
+    results = _results(context, execution, outcome)
     yield from results.values()
     if outcome.status in FAILURES:
         raise dg.Failure(
@@ -58,10 +57,10 @@ def report_audits(
 
 def _results(
     context: Any, execution: SharedExecution, outcome: Outcome
-) -> Iterator[tuple[dg.AssetCheckKey, dg.AssetCheckResult]]:
+) -> dict[dg.AssetCheckKey, dg.AssetCheckResult]:
     intervals = dg.MetadataValue.json(list(map(interval_to_json, outcome.intervals)))
-    for check, audit in execution.index.audited(outcome):
-        if check in context.selected_asset_check_keys:
-            result = audit_result(check.asset_key, replace(audit, check=check.name))
-            metadata = {**result.metadata, "sqlmesh/intervals": intervals}
-            yield check, result._replace(metadata=metadata)
+    results = selected_results(context, execution.index.audited(outcome))
+    return {
+        check: result._replace(metadata={**result.metadata, "sqlmesh/intervals": intervals})
+        for check, result in results.items()
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -44,8 +43,8 @@ def report(
         dagster.Failure: The model failed, a blocking audit failed, an upstream failed, or the
             run was cancelled before it.
     """
-    checks = frozenset(check.name for check in context.selected_asset_check_keys)
-    results = list(_checks(key, outcome.audits, checks))
+    audits = ((dg.AssetCheckKey(key, audit.check), audit) for audit in outcome.audits)
+    results = selected_results(context, audits)
     metadata = outcome_metadata(outcome, context.run_id)
     if (version := versions.evaluation(key, outcome)) is not None:
         # Not as one of the step's own checks: Dagster would plan each, ask each for an output, and
@@ -59,9 +58,9 @@ def report(
             metadata={**metadata, **({_LINEAGE: lineage} if lineage is not None else {})},
             data_version=dg.DataVersion(_data_version(outcome, context.run_id)),
             tags=versions.tags(outcome),
-            check_results=results,
+            check_results=list(results.values()),
         )
-        yield from outputs_without_result(context, _keys(results))
+        yield from outputs_without_result(context, results)
     elif outcome.succeeded:
         if outcome.status is OutcomeStatus.UP_TO_DATE and _is_waited_for(context, outcome):
             yield dg.MaterializeResult(
@@ -75,7 +74,7 @@ def report(
         yield from outputs_without_result(context, ())
     else:
         if outcome.status is OutcomeStatus.AUDIT_FAILED:
-            yield from results
+            yield from results.values()
         raise dg.Failure(
             description=failure_text(outcome),
             metadata=metadata,
@@ -140,14 +139,22 @@ def outcome_metadata(outcome: Outcome, run_id: str = "") -> dict[str, Any]:
     return metadata
 
 
-def audit_result(key: dg.AssetKey, audit: AuditOutcome) -> dg.AssetCheckResult:
+def selected_results(
+    context: Any, audits: Iterable[tuple[dg.AssetCheckKey, AuditOutcome]]
+) -> dict[dg.AssetCheckKey, dg.AssetCheckResult]:
+    """Returns the results of audits, of those checks that a step was asked for."""
+    selected = context.selected_asset_check_keys
+    return {check: audit_result(check, audit) for check, audit in audits if check in selected}
+
+
+def audit_result(check: dg.AssetCheckKey, audit: AuditOutcome) -> dg.AssetCheckResult:
     """One audit's result as an asset check's."""
     metadata: Mapping[str, Any] = {"sqlmesh/failing_rows": audit.count}
     if audit.query:
         metadata = {**metadata, "sqlmesh/query": dg.MetadataValue.md(_sql(audit.query))}
     return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=audit.check,
+        asset_key=check.asset_key,
+        check_name=check.name,
         passed=audit.passed,
         severity=dg.AssetCheckSeverity.ERROR if audit.blocking else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
@@ -211,7 +218,7 @@ def report_without_step(
     if outcome.model in index.evaluated:
         report_runless(instance, index, outcome, run_id)
     for check, audit in index.audited(outcome):
-        result = audit_result(check.asset_key, replace(audit, check=check.name))
+        result = audit_result(check, audit)
         instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
                 asset_key=check.asset_key,
@@ -235,19 +242,6 @@ def is_reported(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> 
             reporter.value if reporter is not None else None,
         }
     return False
-
-
-def _checks(
-    key: dg.AssetKey, audits: tuple[AuditOutcome, ...], checks: frozenset[str]
-) -> Iterator[dg.AssetCheckResult]:
-    return (audit_result(key, audit) for audit in audits if audit.check in checks)
-
-
-def _keys(results: Iterable[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckKey]:
-    for result in results:
-        assert result.asset_key is not None
-        assert result.check_name is not None
-        yield dg.AssetCheckKey(result.asset_key, result.check_name)
 
 
 def _data_version(outcome: Outcome, run_id: str) -> str:

@@ -29,13 +29,12 @@ class Cures:
     no_asset: str
 
 
-def difference(model: ManifestModel, held: Hashes, cure: str) -> str | None:
-    """Returns a sentence on where a definition and the environment differ, if they do.
+def difference(model: ManifestModel, held: Hashes) -> str | None:
+    """Returns in words where a definition and the environment differ, if they do.
 
     Args:
         model: What the definition was made from.
         held: The version that the environment holds.
-        cure: What a person does about it.
     """
     # The hash of a SQL model's metadata contains its query, too.
     changed = ""
@@ -45,7 +44,7 @@ def difference(model: ManifestModel, held: Hashes, cure: str) -> str | None:
         changed = "its metadata"
     if not changed:
         return None
-    return f"{model.name} differs from what the SQLMesh environment holds in {changed}: {cure}"
+    return f"{model.name} differs from what the SQLMesh environment holds in {changed}"
 
 
 def cures(manifest: Manifest, settings: AutomationSettings, plan_id: str) -> Cures:

@@ -216,8 +216,7 @@ def drifted(examined: Examined) -> Iterator[Finding]:
     """Names the models whose definitions are not what the environment holds."""
     location = examined.location
     for each in drift(location.manifest, examined.plan.state, location.settings).values():
-        what, _, cure = each.text.rpartition(": ")
-        yield Finding(what, f"{cure[:1].upper()}{cure[1:]}.")
+        yield Finding(each.what, f"{each.cure[:1].upper()}{each.cure[1:]}.")
 
 
 def databases(examined: Examined) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ environment goes on with each plan. Ticks evaluate what the environment holds, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,7 +21,7 @@ from ...assets.execution.outputs import outputs_without_result
 from ...assets.execution.selection import selection
 from ...assets.lease.waiting import Wait
 from ...assets.naming import ENVIRONMENT_CHECK
-from ...assets.project.cures import Cures, cures, difference
+from ...assets.project.cures import cures, difference
 from ...assets.project.manifest import Manifest
 from ...assets.project.opening import import_sqlmesh
 from ...config.errors import AutomationError
@@ -49,12 +49,19 @@ class Difference:
     Attributes:
         name: The model, as a person knows it.
         kind: In which way.
-        text: A sentence on it, with what ends it.
+        what: That in words, with the model.
+        cure: What ends it.
     """
 
     name: str
     kind: Kind
-    text: str
+    what: str
+    cure: str
+
+    @property
+    def text(self) -> str:
+        """The sentence that a person reads."""
+        return f"{self.what}: {self.cure}"
 
 
 def drift(
@@ -71,40 +78,35 @@ def drift(
     audits = {audit.fqn: audit.name for audit in manifest.standalone_audits}
     for fqn, name in [*((model.fqn, model.name) for model in models), *audits.items()]:
         if fqn not in state.hashes:
-            text = f"{name} is not in the SQLMesh environment: {cure.missing}"
-            differences[fqn] = Difference(name, Kind.MISSING, text)
+            what = f"{name} is not in the SQLMesh environment"
+            differences[fqn] = Difference(name, Kind.MISSING, what, cure.missing)
     for model in models:
         held = state.hashes.get(model.fqn)
-        if held is not None and (told := difference(model, held, cure.differs)):
-            differences[model.fqn] = Difference(model.name, Kind.DIFFERS, told)
+        if held is not None and (told := difference(model, held)):
+            differences[model.fqn] = Difference(model.name, Kind.DIFFERS, told, cure.differs)
     # A model that is gone from the project and still read looks like an external table there.
     for fqn in sorted(state.hashes.keys() - {model.fqn for model in models} - audits.keys()):
         name = fqn.replace('"', "")
-        text = f"{name} is in the SQLMesh environment and has no asset: {cure.no_asset}"
-        differences[fqn] = Difference(name, Kind.NO_ASSET, text)
+        what = f"{name} is in the SQLMesh environment and has no asset"
+        differences[fqn] = Difference(name, Kind.NO_ASSET, what, cure.no_asset)
     return differences
 
 
-def summaries(
-    differences: Mapping[str, Difference], cure: Cures, environment: str
-) -> Iterator[str]:
+def summaries(differences: Mapping[str, Difference], environment: str) -> Iterator[str]:
     """Yields a line for each way in which models differ, with the first of them and the cure."""
-    ends = {Kind.MISSING: cure.missing, Kind.DIFFERS: cure.differs, Kind.NO_ASSET: cure.no_asset}
     for kind in Kind:
-        names = [each.name for each in differences.values() if each.kind is kind]
-        if not names:
+        alike = [each for each in differences.values() if each.kind is kind]
+        if not alike:
             continue
-        shown = ", ".join(names[:_MOST_NAMES])
-        if len(names) > _MOST_NAMES:
-            shown += f" and {len(names) - _MOST_NAMES} more"
-        yield f"drift from SQLMesh environment {environment!r}: {kind}: {shown}: {ends[kind]}"
+        shown = ", ".join(each.name for each in alike[:_MOST_NAMES])
+        if len(alike) > _MOST_NAMES:
+            shown += f" and {len(alike) - _MOST_NAMES} more"
+        yield f"drift from SQLMesh environment {environment!r}: {kind}: {shown}: {alike[0].cure}"
 
 
-def differing(
-    manifest: Manifest, state: DueState, settings: AutomationSettings
-) -> Mapping[str, str]:
+def differing(manifest: Manifest, differences: Mapping[str, Difference]) -> Mapping[str, str]:
     """Returns what the checks tell: the drift, and of all other models if they are outdated."""
-    texts = {fqn: each.text for fqn, each in drift(manifest, state, settings).items()}
+    texts = {fqn: each.text for fqn, each in differences.items()}
     if manifest.outdated is None:
         return texts
     outdated = {model.fqn: manifest.outdated for model in manifest.executed}
@@ -121,7 +123,8 @@ class DriftReport:
     """
 
     def __init__(self, manifest: Manifest, index: AssetIndex, settings: AutomationSettings) -> None:
-        self._manifest, self._index, self._settings = manifest, index, settings
+        self._manifest, self._settings = manifest, settings
+        self._keys = _keys(manifest, index)
         self._reported: str | None = None
         self._differing: Mapping[str, str] = {}
         self._lines: tuple[str, ...] = ()
@@ -145,45 +148,53 @@ class DriftReport:
             return
         if state.plan_id != self._reported:
             differences = drift(self._manifest, state, self._settings)
-            self._differing = differing(self._manifest, state, self._settings)
-            self._evaluate(instance, _keys(self._manifest, self._index))
-            cure = cures(self._manifest, self._settings, state.plan_id)
-            self._lines = tuple(summaries(differences, cure, self._settings.environment))
+            self._differing = differing(self._manifest, differences)
+            self._evaluate(instance, self._keys)
+            self._lines = tuple(summaries(differences, self._settings.environment))
             self._reported = state.plan_id
         elif self._differing:
             # A run's process has loaded the files of now, which may be what was planned, and has
             # passed the check. People see the definitions of this process, which are not.
-            keys = _keys(self._manifest, self._index)
-            self._evaluate(instance, {fqn: keys[fqn] for fqn in self._differing if fqn in keys})
+            self._evaluate(instance, [fqn for fqn in self._differing if fqn in self._keys])
         yield from self._lines
 
-    def _evaluate(self, instance: dg.DagsterInstance, keys: Mapping[str, dg.AssetCheckKey]) -> None:
-        fqns = {key: fqn for fqn, key in keys.items()}
-        latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(fqns))
-        for key, fqn in fqns.items():
-            differs = self._differing.get(fqn)
-            record = _evaluated(instance, latest.get(key))
-            evaluation = record.evaluation if record is not None else None
-            passed = evaluation is None or evaluation.passed
-            shown = None if evaluation is None or passed else evaluation.description
-            if differs != shown or (differs is not None and _is_hidden(instance, record)):
+    def _evaluate(self, instance: dg.DagsterInstance, fqns: Iterable[str]) -> None:
+        verdicts = {self._keys[fqn]: self._differing.get(fqn) for fqn in fqns}
+        latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(verdicts))
+        records = {key: _evaluated(instance, latest.get(key)) for key in verdicts}
+        failed = [record for key, record in records.items() if record and verdicts[key]]
+        hidden = _hidden(instance, failed)
+        for key, differs in verdicts.items():
+            if key in hidden or differs != _text(records[key]):
                 instance.report_runless_asset_event(
                     dg.AssetCheckEvaluation(**verdict(key, differs))
                 )
 
 
-def _is_hidden(instance: dg.DagsterInstance, record: AssetCheckExecutionRecord | None) -> bool:
-    """Tells whether Dagster shows "Not evaluated", as a run has materialized the asset since.
+def _hidden(
+    instance: dg.DagsterInstance, records: Sequence[AssetCheckExecutionRecord]
+) -> Set[dg.AssetCheckKey]:
+    """Returns of which Dagster shows "Not evaluated", as a run has materialized the asset since.
 
     As ``AssetCheckExecutionRecord.targets_latest_materialization`` has it, for an evaluation that
     belongs to no run. Some storages keep its moment in whole seconds; the next tick's is later.
     """
-    if record is None:
-        return False
-    latest = instance.get_latest_materialization_event(record.key.asset_key)
-    if latest is None or latest.run_id == record.run_id:
-        return False
-    return latest.timestamp >= record.create_timestamp
+    by_asset = {record.key.asset_key: record for record in records}
+    hidden = set()
+    for asset in instance.get_asset_records(list(by_asset)) if by_asset else ():
+        record = by_asset[asset.asset_entry.asset_key]
+        latest = asset.asset_entry.last_materialization
+        if latest is None or latest.run_id == record.run_id:
+            continue
+        if latest.timestamp >= record.create_timestamp:
+            hidden.add(record.key)
+    return hidden
+
+
+def _text(record: AssetCheckExecutionRecord | None) -> str | None:
+    """Returns what an evaluation says that did not pass."""
+    evaluation = record.evaluation if record is not None else None
+    return None if evaluation is None or evaluation.passed else evaluation.description
 
 
 def drift_checks(
@@ -253,7 +264,7 @@ def _drift_now(
 
     wait = Wait(settings.lease_timeout_seconds, say, place=settings.place)
     state = DueReader(settings, wait).read(datetime.now(UTC))
-    return differing(manifest, state, settings)
+    return differing(manifest, drift(manifest, state, settings))
 
 
 def _told_before(
@@ -265,7 +276,7 @@ def _told_before(
     for key, record in latest.items():
         last = _evaluated(instance, record)
         if last is not None and last.evaluation is not None and last.run_id != run_id:
-            told[key] = None if last.evaluation.passed else last.evaluation.description
+            told[key] = _text(last)
     return told
 
 

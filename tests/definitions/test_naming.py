@@ -13,7 +13,6 @@ from hypothesis import example, given, settings, strategies as st
 
 from dagster_sqlmesh_automation.assets.naming import (
     ENVIRONMENT_CHECK,
-    ENVIRONMENT_CHECK as CHECK,
     audit_use,
     check_names,
     identifier,
@@ -107,9 +106,9 @@ def test_a_check_whose_words_end_like_the_digest_of_another_keeps_them() -> None
 
 
 def test_an_audit_called_like_the_check_of_the_environment_gets_a_digest() -> None:
-    assert CHECK == ENVIRONMENT_CHECK
-    (name,) = names((CHECK, {}))
-    assert re.fullmatch(rf"{CHECK}_[0-9a-f]{{6}}", name)
+    assert ENVIRONMENT_CHECK == "sqlmesh_environment"
+    (name,) = names((ENVIRONMENT_CHECK, {}))
+    assert re.fullmatch(rf"{ENVIRONMENT_CHECK}_[0-9a-f]{{6}}", name)
 
 
 def test_a_check_has_the_same_name_in_every_version() -> None:
@@ -156,7 +155,7 @@ AUDITS = [
 
 def audit_checks(definitions: dg.Definitions) -> list[str]:
     keys = definitions.resolve_asset_graph().asset_check_keys
-    return [key.name for key in keys if key.name != CHECK]
+    return [key.name for key in keys if key.name != ENVIRONMENT_CHECK]
 
 
 def test_adding_or_moving_an_audit_in_the_model_renames_no_check(tmp_path: Path) -> None:
